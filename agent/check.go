@@ -1,0 +1,143 @@
+package agent
+
+import (
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/avouch-dev/avouch/internal/problem"
+	"github.com/avouch-dev/avouch/keyring"
+)
+
+// Checker says whose a token is. It remembers whose signatures it has verified, by the hash of the whole token, and
+// nothing else: time, revocation, scopes and uses are for the caller to judge each time. It is safe for use by many
+// goroutines.
+type Checker struct {
+	issuer Issuer
+	keys   *keyring.Signing
+	shards [shardCount]shard
+}
+
+const (
+	shardCount = 32 // so that goroutines rarely meet at a lock
+	// remembered bounds the tokens in memory: some 700 bytes each.
+	remembered = 32 << 10
+	shardLimit = remembered / shardCount / 2
+)
+
+// shard has two halves: when the young half is full it becomes the old one. What is still used moves back, so a flood of
+// new tokens pushes out those that nobody presents.
+type shard struct {
+	mu         sync.RWMutex
+	young, old map[[sha256.Size]byte]*verified
+}
+
+// verified is a token whose signature was good when it was remembered. It never changes.
+type verified struct {
+	claims Claims
+	kid    string
+}
+
+// NewChecker makes a checker of the tokens of one issuer.
+func NewChecker(issuer Issuer, keys *keyring.Signing) *Checker {
+	return &Checker{issuer: issuer, keys: keys}
+}
+
+// Check returns a token's claims if this issuer signed it with a key that is in force. It does not say that the token's
+// time is now (Claims.ValidAt): whoever refuses an expired token must be able to say whose it was. Errors: ErrMalformed,
+// ErrForged, or problem.Unavailable if the keys cannot be read. The claims are shared: they must not be changed.
+//
+// A key that is revoked or retires counts no more at once, also for tokens that are remembered.
+func (c *Checker) Check(ctx context.Context, raw string, now time.Time) (Claims, error) {
+	if len(raw) > MaxToken {
+		return Claims{}, fmt.Errorf("agent.Check: %w: %w", ErrMalformed, errLong)
+	}
+	sum := sha256.Sum256([]byte(raw))
+	s := &c.shards[sum[0]%shardCount]
+	if v := s.get(sum); v != nil {
+		err := c.keys.KeyInForce(v.kid)
+		if err != nil || !now.Before(v.claims.Expires) {
+			s.drop(sum)
+		}
+		if err != nil {
+			return Claims{}, keyProblem(err)
+		}
+		return v.claims, nil
+	}
+	t, err := Parse(raw)
+	if err != nil {
+		return Claims{}, err
+	}
+	if err := c.signed(ctx, &t); err != nil {
+		return Claims{}, err
+	}
+	if now.Before(t.Claims.Expires) {
+		s.put(sum, &verified{t.Claims, t.Header.KeyID})
+	}
+	return t.Claims, nil
+}
+
+var (
+	errAlgorithm = errors.New("its algorithm is not that of our keys")
+	errIssuer    = errors.New("its issuer or subject is not ours")
+)
+
+// signed compares what costs nothing before it verifies the signature, which costs a hundred times the rest.
+func (c *Checker) signed(ctx context.Context, t *Token) error {
+	if t.Header.Algorithm != algorithm {
+		return fmt.Errorf("agent.Check: %w: %w", ErrForged, errAlgorithm)
+	}
+	if t.Claims.Issuer != c.issuer.url || t.Claims.Subject != c.issuer.DID(t.Claims.Agent) {
+		return fmt.Errorf("agent.Check: %w: %w", ErrForged, errIssuer)
+	}
+	if err := c.keys.VerifySignature(ctx, t.Header.KeyID, t.signingInput, t.signature[:]); err != nil {
+		return keyProblem(err)
+	}
+	return nil
+}
+
+// keyProblem tells what is wrong with a token from what is wrong with us.
+func keyProblem(err error) error {
+	for _, known := range []error{keyring.ErrBadSignature, keyring.ErrUnknownKey, keyring.ErrRevokedKey} {
+		if errors.Is(err, known) {
+			return fmt.Errorf("agent.Check: %w: %w", ErrForged, err)
+		}
+	}
+	return problem.New(problem.Unavailable, "The signing keys cannot be read now, so no token can be checked. Try again shortly.").Because(err)
+}
+
+func (s *shard) get(sum [sha256.Size]byte) *verified {
+	s.mu.RLock()
+	v, young := s.young[sum]
+	if !young {
+		v = s.old[sum]
+	}
+	s.mu.RUnlock()
+	if v != nil && !young {
+		s.put(sum, v)
+	}
+	return v
+}
+
+func (s *shard) put(sum [sha256.Size]byte, v *verified) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if _, there := s.young[sum]; !there && len(s.young) >= shardLimit {
+		s.old, s.young = s.young, nil
+	}
+	if s.young == nil {
+		s.young = make(map[[sha256.Size]byte]*verified)
+	}
+	delete(s.old, sum)
+	s.young[sum] = v
+}
+
+func (s *shard) drop(sum [sha256.Size]byte) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.young, sum)
+	delete(s.old, sum)
+}

@@ -1,0 +1,150 @@
+package apikey
+
+import (
+	"context"
+	"crypto/sha256"
+	"crypto/subtle"
+	"errors"
+	"fmt"
+	"net/http"
+	"strings"
+
+	"github.com/avouch-dev/avouch/audit"
+	"github.com/avouch-dev/avouch/internal/problem"
+	"github.com/avouch-dev/avouch/internal/web"
+	"github.com/avouch-dev/avouch/keyring"
+	"github.com/avouch-dev/avouch/tenantdb"
+)
+
+// Identity is whose key a secret is. It never changes, and says nothing of whether the key works.
+type Identity struct {
+	Tenant tenantdb.TenantID
+	KeyID  string
+}
+
+// Refused is the answer to every key that does not authenticate, whatever the reason.
+func Refused() error {
+	return problem.New(problem.Unauthenticated, "The API key proves nothing: it is missing, damaged, unknown, or no longer in force.")
+}
+
+// FromHeader is the key of a request: from Authorization: Bearer, or from X-API-Key. Two different ones are none, since
+// nobody can say which is meant.
+func FromHeader(h http.Header) string {
+	found := ""
+	for _, v := range h.Values("Authorization") {
+		scheme, value, _ := strings.Cut(v, " ")
+		if value = strings.TrimSpace(value); !strings.EqualFold(scheme, "Bearer") || found != "" && found != value {
+			return ""
+		}
+		found = value
+	}
+	for _, v := range h.Values("X-API-Key") {
+		if v = strings.TrimSpace(v); found != "" && found != v {
+			return ""
+		}
+		found = v
+	}
+	return found
+}
+
+// Identify says whose key it is, if it is one. Whether the key works must be asked of the database each time
+// (Authenticate does; the verify room reads it with everything else that it decides from).
+//
+// Outcomes are remembered. That a key is unknown may be: a key becomes known only by being minted, so the text that was
+// refused would have to come out of 320 random bits later. Imported keys, which exist before they are known, have another
+// form and must not come through here.
+func (r *Room) Identify(ctx context.Context, raw string) (Identity, error) {
+	p, err := Parse(raw)
+	if err != nil {
+		return Identity{}, Refused()
+	}
+	h0, now := sha256.Sum256([]byte(raw)), r.cfg.Now()
+	if who, ok := r.known.get(h0, now); ok {
+		return who, nil
+	}
+	if _, ok := r.unknown.get(h0, now); ok {
+		return Identity{}, Refused()
+	}
+	v, err := r.lookup(ctx, p.ID)
+	if err != nil {
+		return Identity{}, unavailable(err)
+	}
+	switch ok, err := r.matches(ctx, p.ID, h0, v); {
+	case err != nil:
+		return Identity{}, unavailable(err)
+	case !ok:
+		r.unknown.put(h0, struct{}{}, now)
+		return Identity{}, Refused()
+	}
+	who := Identity{v.tenant, p.ID}
+	r.known.put(h0, who, now)
+	return who, nil
+}
+
+func unavailable(err error) error {
+	return problem.New(problem.Unavailable, "Keys cannot be checked now. Try again shortly.").Because(err)
+}
+
+// matches compares digests. An id that nobody has (v is nil) is digested with a secret that nobody has, so that it takes
+// as long as a wrong secret does.
+func (r *Room) matches(ctx context.Context, id string, h0 [32]byte, v *verifier) (bool, error) {
+	if v == nil {
+		digest := r.cfg.Ring.DummyDigest(id, 0, h0)
+		return subtle.ConstantTimeCompare(digest[:], make([]byte, len(digest))) == 1, nil
+	}
+	digest, err := r.cfg.Ring.KeyDigest(ctx, v.tenant, id, v.issuedAtNS, h0, v.versions.tenant, v.versions.platform)
+	if errors.Is(err, keyring.ErrDestroyed) {
+		return false, nil // with the organisation's secret, all its keys are gone
+	}
+	if err != nil {
+		return false, fmt.Errorf("apikey.matches: %w", err)
+	}
+	return subtle.ConstantTimeCompare(digest[:], v.digest[:]) == 1, nil
+}
+
+// Authenticate says who sends a request and what they may do, from what the database says of the key and its organisation
+// at this moment. A real key that is refused is recorded in its organisation's log; all other refusals are the server's
+// to count. To the outside all refusals are Refused.
+func (r *Room) Authenticate(ctx context.Context, raw string, meta web.RequestMeta) (tenantdb.Caller, error) {
+	who, err := r.Identify(ctx, raw)
+	if err != nil {
+		return tenantdb.Caller{}, err
+	}
+	spec := tenantdb.CallerSpec{
+		Tenant: who.Tenant, Actor: audit.Actor{Kind: audit.ActorKey, ID: who.KeyID}, How: "api-key",
+		RequestID: audit.RequestID(meta.ID), CallerRequestID: meta.CallerRequestID, Address: meta.Address,
+	}
+	reason := ""
+	err = r.cfg.DB.Read(ctx, tenantdb.NewCaller(spec), func(tx *tenantdb.ReadTx) error {
+		k, suspended, err := present(ctx, tx, who.KeyID)
+		if s := k.Status(r.cfg.Now()); s != Active {
+			reason = string(s)
+		} else if suspended {
+			reason = "organisation_suspended"
+		}
+		spec.Scopes = k.Scopes
+		return err
+	})
+	switch {
+	case problem.Is(err, problem.Missing):
+		return tenantdb.Caller{}, Refused() // the row is gone, as after a restore; the digest was in memory
+	case err != nil:
+		return tenantdb.Caller{}, unavailable(err)
+	case reason != "":
+		spec.Scopes = nil
+		return tenantdb.Caller{}, r.refuse(ctx, tenantdb.NewCaller(spec), who, reason)
+	}
+	return tenantdb.NewCaller(spec), nil
+}
+
+// refuse records that a real key was used that does not work.
+func (r *Room) refuse(ctx context.Context, c tenantdb.Caller, who Identity, reason string) error {
+	_, err := r.cfg.DB.Record(ctx, c, audit.Event{
+		Type: "key.refused", Target: audit.Target{Kind: "key", ID: who.KeyID}, Outcome: audit.Denied,
+		Public: []audit.Field{{Name: "reason", Value: reason}},
+	})
+	if err != nil {
+		return fmt.Errorf("apikey.Authenticate: %w", err)
+	}
+	return Refused()
+}

@@ -1,0 +1,97 @@
+package problem
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"regexp"
+	"testing"
+)
+
+// TestKindsIsTheWholeList reads the constants from the source, so that a kind added to one list only is found.
+func TestKindsIsTheWholeList(t *testing.T) {
+	t.Parallel()
+	src, err := os.ReadFile("problem.go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	listed := map[Kind]bool{}
+	for _, k := range Kinds() {
+		listed[k] = true
+	}
+	found := regexp.MustCompile(`(?m)^\t\w+ +Kind = "([a-z-]+)"`).FindAllSubmatch(src, -1)
+	if len(found) != len(listed) || len(found) == 0 {
+		t.Errorf("%d constants, %d listed", len(found), len(listed))
+	}
+	for _, m := range found {
+		if !listed[Kind(m[1])] {
+			t.Errorf("Kinds lacks %s", m[1])
+		}
+	}
+}
+
+func TestEachKindHasItsOwnPageAndStatus(t *testing.T) {
+	t.Parallel()
+	titles, statuses := map[string]Kind{}, map[int]Kind{}
+	for _, k := range Kinds() {
+		p := k.Page()
+		if p.Title == "" || p.Means == "" || p.Remedy == "" {
+			t.Errorf("%s: an empty part: %+v", k, p)
+		}
+		if other, taken := titles[p.Title]; taken {
+			t.Errorf("%s and %s share a title", k, other)
+		}
+		if other, taken := statuses[k.Status()]; taken {
+			t.Errorf("%s and %s share status %d", k, other, k.Status())
+		}
+		titles[p.Title], statuses[k.Status()] = k, k
+		if (k.Status() >= 500) != (k == Internal || k == Unavailable) {
+			t.Errorf("%s has status %d", k, k.Status())
+		}
+	}
+	if Kind("nonsense").Status() != http.StatusInternalServerError {
+		t.Error("an unknown kind must be our fault, not the caller's")
+	}
+}
+
+func TestOf(t *testing.T) {
+	t.Parallel()
+	if Of(nil) != nil {
+		t.Error("Of(nil) is not nil")
+	}
+	deep := fmt.Errorf("vault.Seal: %w", fmt.Errorf("x: %w", New(Missing, "no item %s", "i")))
+	if p := Of(deep); p.Kind != Missing || p.Detail != "no item i" || !Is(deep, Missing) {
+		t.Errorf("Of(%v) = %+v", deep, p)
+	}
+	p := Of(fmt.Errorf("read: %w", io.ErrUnexpectedEOF))
+	if p.Kind != Internal || p.HTTPStatus() != 500 || !errors.Is(p, io.ErrUnexpectedEOF) {
+		t.Errorf("an unknown error became %+v", p)
+	}
+	if regexp.MustCompile(`EOF|read`).MatchString(p.Detail) {
+		t.Errorf("the detail tells the cause: %s", p.Detail)
+	}
+}
+
+func TestStatusMoreExactThanTheKind(t *testing.T) {
+	t.Parallel()
+	p := New(Invalid, "no")
+	if p.HTTPStatus() != 400 {
+		t.Errorf("status %d", p.HTTPStatus())
+	}
+	if p.Status = 413; p.HTTPStatus() != 413 {
+		t.Errorf("status %d", p.HTTPStatus())
+	}
+}
+
+func TestTheCauseIsForTheLogOnly(t *testing.T) {
+	t.Parallel()
+	p := New(Unavailable, "later").Because(io.ErrClosedPipe)
+	if p.Error() != "unavailable: later: io: read/write on closed pipe" {
+		t.Errorf("Error() = %q", p.Error())
+	}
+	if p.Detail != "later" {
+		t.Errorf("Detail = %q", p.Detail)
+	}
+}

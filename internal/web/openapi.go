@@ -1,0 +1,123 @@
+package web
+
+import (
+	"encoding/json"
+	"net/http"
+	"path"
+	"reflect"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/danielgtaylor/huma/v2"
+)
+
+// openAPI is huma's configuration: none of its own routes, links or formats, only what decodes, validates and describes.
+func (a *API[C]) openAPI() huma.Config {
+	schemas := huma.NewMapRegistry("#/components/schemas/", schemaName)
+	tags := make([]*huma.Tag, len(a.cfg.Tags))
+	for i, t := range a.cfg.Tags {
+		tags[i] = &huma.Tag{Name: t.Name, Description: t.Description}
+	}
+	return huma.Config{
+		OpenAPI: &huma.OpenAPI{
+			OpenAPI: "3.1.0",
+			Info:    &huma.Info{Title: a.cfg.Title, Version: a.cfg.Version, Description: a.cfg.Description},
+			Servers: []*huma.Server{{URL: strings.TrimSuffix(a.cfg.PublicURL.String(), "/")}},
+			Tags:    tags,
+			Components: &huma.Components{
+				Schemas: schemas,
+				SecuritySchemes: map[string]*huma.SecurityScheme{
+					"bearer":  {Type: "http", Scheme: "bearer", Description: "An API key or a token in the Authorization header."},
+					"api_key": {Type: "apiKey", In: "header", Name: "X-API-Key", Description: "An API key in a header of its own."},
+				},
+			},
+		},
+		Formats:                      map[string]huma.Format{"application/json": jsonFormat(), "json": jsonFormat()},
+		DefaultFormat:                "application/json",
+		RejectUnknownQueryParameters: true,
+		Transformers:                 []huma.Transformer{a.intercept},
+	}
+}
+
+// schemaName is Type, or PackageType where the package's name says something: two rooms may each have a View.
+func schemaName(t reflect.Type, hint string) string {
+	name := huma.DefaultSchemaNamer(t, hint)
+	for t.Kind() == reflect.Pointer {
+		t = t.Elem()
+	}
+	room := path.Base(t.PkgPath())
+	if t.Name() == "" || t.PkgPath() == "" || room == "web" || strings.HasPrefix(strings.ToLower(name), room) {
+		return name
+	}
+	return strings.ToUpper(room[:1]) + room[1:] + name
+}
+
+// operation is what huma and OpenAPI are told of an operation.
+func (a *API[C]) operation(op Op) huma.Operation {
+	schemas := a.huma.OpenAPI().Components.Schemas
+	d := huma.Operation{
+		OperationID: op.ID, Method: op.Method, Path: op.Path,
+		Summary: op.Summary, Description: op.Description, Tags: op.Tags,
+		DefaultStatus: op.Status, Hidden: op.Hidden, Deprecated: op.Deprecated,
+		MaxBodyBytes: -1, BodyReadTimeout: -1, // readBody has read and bounded it before huma sees it
+		Responses: map[string]*huma.Response{"default": {
+			Description: "What failed, as a problem document (RFC 9457)",
+			Headers: map[string]*huma.Param{headerRequestID: {
+				Description: "Names the request; quote it when asking about it",
+				Schema:      &huma.Schema{Type: huma.TypeString, Format: "uuid"},
+			}},
+			Content: map[string]*huma.MediaType{problemType: {Schema: schemas.Schema(reflect.TypeFor[Problem](), true, "")}},
+		}},
+	}
+	if op.Access != Public {
+		d.Security = []map[string][]string{{"bearer": scopes(op)}, {"api_key": scopes(op)}}
+	}
+	if op.Idempotent {
+		d.Parameters = append(d.Parameters, &huma.Param{
+			Name: headerIdempotencyKey, In: "header",
+			Description: "A value of your own, new for each thing that you want done. The same request sent again with it gets the first one's answer, and nothing is done twice.",
+			Schema:      &huma.Schema{Type: huma.TypeString, MaxLength: new(255)},
+		})
+	}
+	if op.Produces != "" {
+		status := or(op.Status, http.StatusOK)
+		d.DefaultStatus = status
+		d.Responses[strconv.Itoa(status)] = &huma.Response{
+			Description: http.StatusText(status),
+			Content:     map[string]*huma.MediaType{op.Produces: {}},
+		}
+	}
+	return d
+}
+
+func scopes(op Op) []string {
+	if op.Scope == "" {
+		return []string{}
+	}
+	return []string{op.Scope}
+}
+
+// renderSpec writes the document once, when it is first asked for: by then every operation is registered.
+func (a *API[C]) renderSpec() []byte {
+	spec := a.huma.OpenAPI()
+	all := spec.Components.Schemas.Map()
+	// huma describes its own error document in any case; ours is Problem.
+	delete(all, schemaName(reflect.TypeFor[huma.ErrorModel](), ""))
+	delete(all, schemaName(reflect.TypeFor[huma.ErrorDetail](), ""))
+	b, err := json.MarshalIndent(spec, "", " ")
+	if err != nil {
+		panic("web: the OpenAPI document cannot be encoded: " + err.Error())
+	}
+	return append(b, '\n')
+}
+
+func (a *API[C]) serveSpec(w http.ResponseWriter, r *http.Request) {
+	h := w.Header()
+	h.Set("Content-Type", "application/json")
+	h.Set("Cache-Control", "public, max-age=60")
+	h.Set("Access-Control-Allow-Origin", "*") // it holds nothing that is not public, and tools read it from browsers
+	w.Write(a.spec())
+}
+
+func seconds(d time.Duration) string { return strconv.Itoa(int(d / time.Second)) }

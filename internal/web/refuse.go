@@ -1,0 +1,167 @@
+package web
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math"
+	"net/http"
+	"runtime"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/avouch-dev/avouch/internal/problem"
+	"github.com/danielgtaylor/huma/v2"
+)
+
+// Problem is the document that every failure is answered with (RFC 9457), as application/problem+json.
+type Problem struct {
+	Type      string          `json:"type" format:"uri" doc:"The kind of failure, as the address of a page that explains it. Switch on this."`
+	Title     string          `json:"title" doc:"The same for every failure of the kind"`
+	Status    int             `json:"status" doc:"The HTTP status"`
+	Detail    string          `json:"detail" doc:"What went wrong this time, and how to put it right"`
+	Instance  string          `json:"instance" format:"uri" doc:"Names this one occurrence: the request id as a URN"`
+	RequestID string          `json:"request_id" doc:"Also in the X-Request-Id header; quote it when asking about the failure"`
+	Errors    []problem.Field `json:"errors,omitempty" doc:"Each part of the request that is wrong"`
+}
+
+const problemType = "application/problem+json"
+
+// Refuse answers the request with the problem document of err, tells the Refused hook, and logs what is our own fault.
+// Every failure ends here. Handlers return their error instead of calling it; it is for code that stands outside of an
+// operation.
+func (a *API[C]) Refuse(w http.ResponseWriter, r *http.Request, err error) {
+	x := exchangeOf(r.Context())
+	if x == nil { // not under ServeHTTP: a wiring mistake, yet the caller is owed an id
+		x = a.begin(r)
+	}
+	p := a.problemOf(r.Context(), err)
+	if p.HTTPStatus() >= http.StatusInternalServerError {
+		a.logFailure(r.Context(), x, p)
+	}
+	a.tellRefused(r.Context(), x, p)
+	h := w.Header()
+	for _, name := range []string{"Content-Length", "Content-Encoding", "Etag", "Last-Modified", "Content-Disposition", "Location"} {
+		h.Del(name)
+	}
+	h.Set("Content-Type", problemType)
+	h.Set("Cache-Control", "no-store")
+	if p.RetryAfter > 0 {
+		h.Set("Retry-After", strconv.Itoa(int(math.Ceil(p.RetryAfter.Seconds()))))
+	}
+	if p.Kind == problem.Unauthenticated {
+		h.Set("Www-Authenticate", `Bearer realm="api"`)
+	}
+	w.WriteHeader(p.HTTPStatus())
+	w.Write(a.document(x.meta.ID, p))
+}
+
+func (a *API[C]) document(rid RequestID, p *problem.Error) []byte {
+	var b bytes.Buffer
+	enc := json.NewEncoder(&b)
+	enc.SetEscapeHTML(false)
+	// Encode cannot fail: the type holds only strings and numbers.
+	_ = enc.Encode(Problem{
+		Type:      a.address("/problems/" + string(p.Kind)),
+		Title:     p.Kind.Title(),
+		Status:    p.HTTPStatus(),
+		Detail:    p.Detail,
+		Instance:  "urn:uuid:" + rid.String(),
+		RequestID: rid.String(),
+		Errors:    p.Fields,
+	})
+	return b.Bytes()
+}
+
+// address is a path under the public URL.
+func (a *API[C]) address(path string) string {
+	return strings.TrimSuffix(a.cfg.PublicURL.String(), "/") + path
+}
+
+func (a *API[C]) problemOf(ctx context.Context, err error) *problem.Error {
+	p := problem.Of(err)
+	if p.Kind == problem.Internal && errors.Is(err, context.DeadlineExceeded) {
+		return late().Because(err)
+	}
+	return p
+}
+
+func late() *problem.Error {
+	p := problem.New(problem.Unavailable, "It took too long and was given up. It may have been done or not: look, or send it again with the same Idempotency-Key if it had one.")
+	p.RetryAfter = 2 * time.Second
+	return p
+}
+
+func (a *API[C]) logFailure(ctx context.Context, x *exchange, p *problem.Error) {
+	attrs := []slog.Attr{
+		slog.String("request_id", x.meta.ID.String()),
+		slog.String("operation", x.meta.Operation),
+		slog.Int("status", p.HTTPStatus()),
+		slog.String("error", redact(a.credential, p.Error())),
+	}
+	var crash *crash
+	if errors.As(p, &crash) {
+		attrs = append(attrs, slog.String("stack", crash.stack))
+	}
+	a.cfg.Logger.LogAttrs(ctx, slog.LevelError, "request failed", attrs...)
+}
+
+func (a *API[C]) tellRefused(ctx context.Context, x *exchange, p *problem.Error) {
+	if a.cfg.Refused == nil {
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), hookTimeout)
+	defer cancel()
+	c, _ := x.caller.(*C)
+	a.cfg.Refused(ctx, x.meta, c, x.meta.Operation, p)
+}
+
+// crash is a recovered panic: where it happened, and of what type its value was. The value's text is kept only for the
+// runtime's own errors, and arguments are never kept: either may hold a secret.
+type crash struct{ says, stack string }
+
+// Error is for the log.
+func (c *crash) Error() string { return "panic: " + c.says }
+
+// crashOf is called by the deferred function that recovered v.
+func crashOf(v any) *crash {
+	c := &crash{says: fmt.Sprintf("a value of type %T", v)}
+	if err, ok := v.(runtime.Error); ok {
+		c.says = err.Error()
+	}
+	pcs := make([]uintptr, 32)
+	frames := runtime.CallersFrames(pcs[:runtime.Callers(3, pcs)])
+	var b strings.Builder
+	for {
+		f, more := frames.Next()
+		fmt.Fprintf(&b, "%s %s:%d\n", f.Function, f.File, f.Line)
+		if !more {
+			break
+		}
+	}
+	c.stack = b.String()
+	return c
+}
+
+// invalidOf makes a problem of what huma found wrong with a request. The values that it quotes are left out: they may be
+// secrets.
+func invalidOf(m *huma.ErrorModel) *problem.Error {
+	p := problem.New(problem.Invalid, "The request does not fit its description. See `errors`.")
+	for _, e := range m.Errors {
+		p.Fields = append(p.Fields, problem.Field{Location: e.Location, Message: e.Message})
+	}
+	if len(p.Fields) == 0 {
+		p.Detail = "The request does not fit its description: " + m.Detail + "."
+	}
+	if m.Status == http.StatusUnsupportedMediaType {
+		p.Status = m.Status
+	}
+	if m.Status >= http.StatusInternalServerError {
+		return problem.Of(m)
+	}
+	return p
+}

@@ -1,0 +1,256 @@
+package keyring
+
+import (
+	"cmp"
+	"context"
+	"crypto/ecdsa"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/avouch-dev/avouch/audit"
+	"github.com/avouch-dev/avouch/internal/secret"
+)
+
+// SigningStore keeps the records of signing keys: the database (SigningTable), or memory in tests.
+type SigningStore interface {
+	// Load reads all records.
+	Load(ctx context.Context) ([]SigningKey, error)
+	// Change lets decide see all records, and stores the record that it returns together with the log entry of the
+	// change; no other Change runs meanwhile. If decide says false, nothing is changed or logged.
+	Change(ctx context.Context, decide func([]SigningKey) (SigningKey, audit.Event, bool)) error
+}
+
+// Signing is the token signing keys: it signs, checks signatures, publishes the JWKS and rotates. What it signs and
+// checks with is a snapshot of the records, replaced as a whole by Refresh. It is safe for use by many goroutines.
+type Signing struct {
+	secret.Hidden
+	store   SigningStore
+	wrapper KeyWrapper
+	now     func() time.Time
+
+	set  atomic.Pointer[keySet]
+	mu   sync.Mutex // one refresh at a time
+	last time.Time  // when an unknown kid last made one; under mu
+}
+
+const (
+	unknownEvery = 5 * time.Second // an unknown kid makes at most one refresh in this time
+	maxSetAge    = time.Hour       // a server that cannot refresh stops signing: a key may have been revoked
+	maxSteps     = 16
+)
+
+// ErrUnknownKey means that no published key has this kid: it was never ours, or has retired.
+var ErrUnknownKey = errors.New("no published signing key has this kid")
+
+// ErrRevokedKey means that the kid is of a key that was revoked.
+var ErrRevokedKey = errors.New("the signing key of this kid was revoked")
+
+// keySet is a snapshot. It never changes.
+type keySet struct {
+	at     time.Time
+	keys   []SigningKey // those that could be proved, and those that were revoked or have retired
+	opened map[string]*openKey
+	index  map[string]int
+	jwks   []byte
+	etag   string
+}
+
+// openKey is a published key. The wrapped form tells whether the record is still the one that was opened.
+type openKey struct {
+	private *ecdsa.PrivateKey
+	wrapped string
+	header  map[string]string // by typ: the encoded JWS header and its dot
+}
+
+// NewSigning makes the signing keys' keeper; w is the wrapper of the private keys, such as Platform.Wrapper(ForSigning).
+// Call Rotate once before serving (it makes the first key), then Refresh and Rotate every minute or so, and Refresh when
+// another server says that a key was revoked.
+func NewSigning(store SigningStore, w KeyWrapper, now func() time.Time) *Signing {
+	s := &Signing{store: store, wrapper: w, now: now}
+	s.set.Store(&keySet{jwks: []byte(`{"keys":[]}`)})
+	return s
+}
+
+// Refresh reads the records again. A record that is not proved by its wrapped private key is left out and named in the
+// error; the others count from then on all the same.
+func (s *Signing) Refresh(ctx context.Context) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.refresh(ctx)
+}
+
+func (s *Signing) refresh(ctx context.Context) error {
+	now := s.now()
+	keys, err := s.store.Load(ctx)
+	if err != nil {
+		return fmt.Errorf("keyring.Refresh: %w", err)
+	}
+	set, err := s.build(ctx, now, keys)
+	s.set.Store(set)
+	if err != nil {
+		return fmt.Errorf("keyring.Refresh: %w", err)
+	}
+	return nil
+}
+
+func (s *Signing) build(ctx context.Context, now time.Time, keys []SigningKey) (*keySet, error) {
+	old := s.set.Load()
+	set := &keySet{at: now, opened: map[string]*openKey{}, index: map[string]int{}}
+	var bad error
+	for _, k := range keys {
+		if k.published(now) {
+			o := old.opened[k.KID]
+			if o == nil || o.wrapped != string(k.Private) || !sameRecord(old, &k) {
+				private, err := k.open(ctx, s.wrapper)
+				if err != nil {
+					bad = errors.Join(bad, fmt.Errorf("signing key %q is not used: %w", k.KID, err))
+					continue
+				}
+				o = &openKey{private: private, wrapped: string(k.Private), header: headers(k.KID)}
+			}
+			set.opened[k.KID] = o
+		}
+		set.keys = append(set.keys, k)
+	}
+	slices.SortFunc(set.keys, func(a, b SigningKey) int { return cmp.Or(a.SignsFrom.Compare(b.SignsFrom), cmp.Compare(a.KID, b.KID)) })
+	for i, k := range set.keys {
+		set.index[k.KID] = i
+	}
+	set.publish()
+	return set, bad
+}
+
+// sameRecord reports whether what open proved of the record is unchanged.
+func sameRecord(old *keySet, k *SigningKey) bool {
+	i, ok := old.index[k.KID]
+	return ok && old.keys[i].Algorithm == k.Algorithm && old.keys[i].Use == k.Use && slices.Equal(old.keys[i].Public, k.Public)
+}
+
+// VerifySignature checks a JWS signature by the key of this kid, with the algorithm that the key's record names. It wants
+// r and s of 32 bytes each, as RFC 7518 has it. Both s and n-s are accepted, since signers differ and no standard says
+// otherwise: so a token's bytes are not its identity, its jti is.
+func (s *Signing) VerifySignature(ctx context.Context, kid, signingInput string, signature []byte) error {
+	key, err := s.published(ctx, kid)
+	if err != nil {
+		return fmt.Errorf("keyring.VerifySignature: %w", err)
+	}
+	if !verifyES256(&key.private.PublicKey, signingInput, signature) {
+		return fmt.Errorf("keyring.VerifySignature: %w", ErrBadSignature)
+	}
+	return nil
+}
+
+// KeyInForce says whether tokens of this kid count now, from the snapshot alone: for a caller that remembers having
+// checked the signature.
+func (s *Signing) KeyInForce(kid string) error {
+	_, err := s.set.Load().find(kid, s.now())
+	return err
+}
+
+func (set *keySet) find(kid string, now time.Time) (*openKey, error) {
+	i, ok := set.index[kid]
+	if !ok {
+		return nil, ErrUnknownKey
+	}
+	k := &set.keys[i]
+	if k.revoked() {
+		return nil, ErrRevokedKey
+	}
+	if !k.published(now) {
+		return nil, ErrUnknownKey
+	}
+	o, ok := set.opened[kid]
+	if !ok { // retired when the snapshot was made: the clock went back
+		return nil, ErrUnknownKey
+	}
+	return o, nil
+}
+
+// published finds a key, and reads the records again if it is unknown and that was not done a moment ago.
+func (s *Signing) published(ctx context.Context, kid string) (*openKey, error) {
+	set := s.set.Load()
+	key, err := set.find(kid, s.now())
+	if _, known := set.index[kid]; err == nil || known || len(kid) != thumbprintSize {
+		return key, err
+	}
+	s.mu.Lock()
+	if now := s.now(); now.Sub(s.last) >= unknownEvery {
+		s.last = now
+		if err := s.refresh(ctx); err != nil {
+			s.mu.Unlock()
+			return nil, err
+		}
+	}
+	s.mu.Unlock()
+	return s.set.Load().find(kid, s.now())
+}
+
+// Rotate does what is to be done: makes the first key, makes the standby, retires and destroys. It is safe to call on
+// every server at any time; each step is logged. It ends with a Refresh.
+func (s *Signing) Rotate(ctx context.Context) error {
+	for range maxSteps {
+		keys, err := s.store.Load(ctx)
+		if err != nil {
+			return fmt.Errorf("keyring.Rotate: %w", err)
+		}
+		todo := plan(s.now(), keys)
+		if len(todo) == 0 {
+			break
+		}
+		if err := s.step(ctx, s.store, todo[0]); err != nil {
+			return fmt.Errorf("keyring.Rotate: %w", err)
+		}
+	}
+	return s.Refresh(ctx)
+}
+
+// step does one action if it is still called for. A new key is made and wrapped before the records are locked: wrapping
+// may be a call to a KMS.
+func (s *Signing) step(ctx context.Context, store SigningStore, a action) error {
+	var fresh SigningKey
+	if a.do == create {
+		var err error
+		if fresh, err = newSigningKey(ctx, s.wrapper); err != nil {
+			return err
+		}
+	}
+	return store.Change(ctx, func(keys []SigningKey) (SigningKey, audit.Event, bool) {
+		for _, still := range plan(s.now(), keys) {
+			if still.do == a.do && still.kid == a.kid {
+				k := still.apply(s.now(), keys, fresh)
+				return k, still.event(k), true
+			}
+		}
+		return SigningKey{}, audit.Event{}, false
+	})
+}
+
+// Revoke ends a key in an emergency: every token that it signed is refused, as soon as a server refreshes. If it is the
+// one that signs, its successor takes over first (the standby, which verifiers know), so that there is always a signer.
+// by is the store bound to whoever revokes. It ends with a Rotate.
+func (s *Signing) Revoke(ctx context.Context, by SigningStore, kid string) error {
+	for range maxSteps {
+		fresh, err := newSigningKey(ctx, s.wrapper)
+		if err != nil {
+			return fmt.Errorf("keyring.Revoke: %w", err)
+		}
+		var outcome error
+		err = by.Change(ctx, func(keys []SigningKey) (k SigningKey, event audit.Event, change bool) {
+			k, event, outcome = revocation(s.now(), keys, kid, fresh)
+			return k, event, outcome == nil
+		})
+		switch {
+		case err != nil:
+			return fmt.Errorf("keyring.Revoke: %w", err)
+		case errors.Is(outcome, ErrRevokedKey):
+			return s.Rotate(ctx)
+		case outcome != nil:
+			return fmt.Errorf("keyring.Revoke: %w", outcome)
+		}
+	}
+	return errors.New("keyring.Revoke: the key went on signing, whatever took over from it")
+}

@@ -1,0 +1,118 @@
+package keyring
+
+import (
+	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/sha256"
+	"crypto/x509"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/avouch-dev/avouch/internal/secret"
+	"github.com/avouch-dev/avouch/tenantdb"
+)
+
+const (
+	es256    = "ES256"
+	useToken = "token"
+	p256Size = 32
+)
+
+// SigningKey is the record of a token signing key. It outlives the key itself: what a key once signed can be checked for
+// ever, and a kid is never used twice.
+type SigningKey struct {
+	KID       string // RFC 7638 thumbprint of the public key
+	Algorithm string // "ES256"; the only source of the algorithm when a signature is checked
+	Use       string // "token"
+	Public    []byte // PKIX, DER
+	Private   []byte // PKCS #8, wrapped and bound to the kid; nil once destroyed
+	CreatedAt time.Time
+	SignsFrom time.Time // signs from this instant until a newer key does
+	RetiresAt time.Time // leaves the JWKS at this instant; zero while no newer key signs
+	RevokedAt time.Time // zero, or the emergency: every token of this key is refused
+}
+
+func (k *SigningKey) revoked() bool   { return !k.RevokedAt.IsZero() }
+func (k *SigningKey) destroyed() bool { return len(k.Private) == 0 }
+
+// published reports whether the key is in the JWKS, and its tokens are accepted.
+func (k *SigningKey) published(now time.Time) bool {
+	return !k.revoked() && !k.destroyed() && (k.RetiresAt.IsZero() || now.Before(k.RetiresAt))
+}
+
+func signingBinding(kid string) Binding { return Binding{tenantdb.Platform, "signing/" + kid} }
+
+// newSigningKey makes a key that is in no list yet.
+func newSigningKey(ctx context.Context, w KeyWrapper) (SigningKey, error) {
+	private, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		return SigningKey{}, err
+	}
+	public, err := x509.MarshalPKIXPublicKey(&private.PublicKey)
+	if err != nil {
+		return SigningKey{}, err
+	}
+	der, err := x509.MarshalPKCS8PrivateKey(private)
+	if err != nil {
+		return SigningKey{}, err
+	}
+	plain := secret.Own(der)
+	defer plain.Clear()
+	kid := keyID(&private.PublicKey)
+	wrapped, err := w.Wrap(ctx, plain, signingBinding(kid))
+	if err != nil {
+		return SigningKey{}, err
+	}
+	if err := wrapped.check(); err != nil {
+		return SigningKey{}, err
+	}
+	return SigningKey{KID: kid, Algorithm: es256, Use: useToken, Public: public, Private: wrapped.append(nil)}, nil
+}
+
+// open unwraps the private key and proves the record by it: kid, algorithm and public key belong to the private key, and
+// that was wrapped by someone who has the platform key. So a row that was only written into the database is no key.
+func (k *SigningKey) open(ctx context.Context, w KeyWrapper) (*ecdsa.PrivateKey, error) {
+	wrapped, rest, err := readWrapped(k.Private)
+	if err != nil || len(rest) != 0 {
+		return nil, ErrFormat
+	}
+	plain, err := w.Unwrap(ctx, wrapped, signingBinding(k.KID))
+	if err != nil {
+		return nil, err
+	}
+	defer plain.Clear()
+	key, err := x509.ParsePKCS8PrivateKey(plain.Expose())
+	if err != nil {
+		return nil, errors.New("the unwrapped key is no PKCS #8")
+	}
+	private, ok := key.(*ecdsa.PrivateKey)
+	if !ok || private.Curve != elliptic.P256() || k.Algorithm != es256 || k.Use != useToken {
+		return nil, fmt.Errorf("a key of algorithm %q and use %q is not supported", k.Algorithm, k.Use)
+	}
+	public, err := x509.ParsePKIXPublicKey(k.Public)
+	if err != nil || !private.PublicKey.Equal(public) || keyID(&private.PublicKey) != k.KID {
+		return nil, errors.New("the record's public key or kid is not that of its private key")
+	}
+	return private, nil
+}
+
+// coordinates are the two of a public key, base64url.
+func coordinates(p *ecdsa.PublicKey) (x, y string) {
+	point, err := p.Bytes()
+	if err != nil || len(point) != 1+2*p256Size {
+		return "", "" // not a point of P-256: its thumbprint is nobody's
+	}
+	encode := base64.RawURLEncoding.EncodeToString
+	return encode(point[1 : 1+p256Size]), encode(point[1+p256Size:])
+}
+
+// keyID is the RFC 7638 thumbprint of a P-256 key.
+func keyID(p *ecdsa.PublicKey) string {
+	x, y := coordinates(p)
+	sum := sha256.Sum256([]byte(`{"crv":"P-256","kty":"EC","x":"` + x + `","y":"` + y + `"}`))
+	return base64.RawURLEncoding.EncodeToString(sum[:])
+}

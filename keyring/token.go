@@ -1,0 +1,99 @@
+package keyring
+
+import (
+	"crypto/ecdsa"
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"math/big"
+	"time"
+)
+
+// ErrBadSignature means that the signature is not of this key and these bytes.
+var ErrBadSignature = errors.New("the signature does not verify")
+
+// ErrTokenLife means that a token without an expiry, or with one too far ahead, was to be signed.
+var ErrTokenLife = errors.New("a token must expire within MaxTokenLife")
+
+// The types of token that are signed (the JWS header typ).
+const (
+	TypeJWT         = "JWT"
+	TypeAccessToken = "at+jwt" // RFC 9068
+)
+
+const thumbprintSize = 43 // base64url of 32 bytes
+
+// headers are the encoded JWS headers of a key, each with its dot.
+func headers(kid string) map[string]string {
+	h := map[string]string{}
+	for _, typ := range []string{TypeJWT, TypeAccessToken} {
+		h[typ] = base64.RawURLEncoding.EncodeToString([]byte(`{"alg":"`+es256+`","typ":"`+typ+`","kid":"`+kid+`"}`)) + "."
+	}
+	return h
+}
+
+// Sign makes a JWT of a type and claims (a JSON object) with the key that signs now. It reads exp, and refuses a token
+// that could outlive its key's place in the JWKS.
+func (s *Signing) Sign(typ string, claims []byte) (token string, err error) {
+	now, set := s.now(), s.set.Load()
+	if age := now.Sub(set.at); age > maxSetAge {
+		return "", errors.New("keyring.Sign: the signing keys were not refreshed for too long")
+	}
+	var life struct {
+		Expires int64 `json:"exp"`
+	}
+	if err := json.Unmarshal(claims, &life); err != nil {
+		return "", fmt.Errorf("keyring.Sign: the claims are not a JSON object with a whole exp: %w", ErrTokenLife)
+	}
+	if latest := now.Add(MaxTokenLife + clockSlack).Unix(); life.Expires <= now.Unix() || life.Expires > latest {
+		return "", fmt.Errorf("keyring.Sign: %w", ErrTokenLife)
+	}
+	key := set.signer(now)
+	if key == nil {
+		return "", errors.New("keyring.Sign: there is no signing key")
+	}
+	header, ok := key.header[typ]
+	if !ok {
+		return "", fmt.Errorf("keyring.Sign: type %q is not one that is signed", typ)
+	}
+	e := base64.RawURLEncoding
+	out := make([]byte, 0, len(header)+e.EncodedLen(len(claims))+1+e.EncodedLen(2*p256Size))
+	out = e.AppendEncode(append(out, header...), claims)
+	signature, err := signES256(key.private, out)
+	if err != nil {
+		return "", fmt.Errorf("keyring.Sign: %w", err)
+	}
+	return string(e.AppendEncode(append(out, '.'), signature[:])), nil
+}
+
+// signer is the key that signs, or nil.
+func (set *keySet) signer(now time.Time) *openKey {
+	if k := signerAt(now, set.keys); k != nil {
+		return set.opened[k.KID]
+	}
+	return nil
+}
+
+func signES256(key *ecdsa.PrivateKey, input []byte) (signature [2 * p256Size]byte, err error) {
+	sum := sha256.Sum256(input)
+	r, s, err := ecdsa.Sign(rand.Reader, key, sum[:])
+	if err != nil {
+		return signature, err
+	}
+	r.FillBytes(signature[:p256Size])
+	s.FillBytes(signature[p256Size:])
+	return signature, nil
+}
+
+// verifyES256 refuses every other length (DER has one), zero, and numbers not below the order (ecdsa.Verify).
+func verifyES256(key *ecdsa.PublicKey, input string, signature []byte) bool {
+	if len(signature) != 2*p256Size {
+		return false
+	}
+	sum := sha256.Sum256([]byte(input))
+	r, s := new(big.Int).SetBytes(signature[:p256Size]), new(big.Int).SetBytes(signature[p256Size:])
+	return ecdsa.Verify(key, sum[:], r, s)
+}

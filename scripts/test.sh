@@ -1,0 +1,48 @@
+#!/usr/bin/env bash
+# Everything that `make test` holds, to the end even if a part fails, and one closing line: N passed, N failed, N skipped.
+# A step that cannot run here is "skip" on a person's machine and "fail" where CI=true.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+
+mkdir -p .cache
+steps=.cache/steps
+: >$steps
+missing=skip
+[ "${CI:-}" != true ] || missing=fail
+
+# step NAME COMMAND...: one line of the result.
+step() {
+	local name=$1
+	shift
+	printf '== %s\n' "$name"
+	if "$@"; then echo "pass $name" >>$steps; else echo "fail $name" >>$steps; fi
+}
+
+printf '== set-up\n'
+scripts/setup-postgres.sh || exit $? # nothing of worth runs without it, and its message says what to do
+if scripts/setup-node.sh; then echo "pass node" >>$steps; else echo "$missing node: see above" >>$steps; fi
+
+race=-race
+if ! scripts/setup-race.sh; then
+	race=
+	echo "$missing race detector: see above" >>$steps
+fi
+
+step lint scripts/lint.sh
+
+printf '== fuzz, %s a target\n' "${FUZZ_TIME:-5s}"
+scripts/fuzz.sh "${FUZZ_TIME:-5s}" | tee .cache/fuzz-results || true # a failure is in its lines
+grep -E '^(pass|fail|skip) ' .cache/fuzz-results >>$steps || echo "fail fuzz: no result" >>$steps
+
+# Packages under test/ and bench/ measure time or only drive programs that they build: the race detector would slow what they
+# measure and see nothing of what they drive. The root only reads source.
+printf '== tests\n'
+unraced="^$(go list -m)(\$|/(test|bench)(/|\$))"
+plain=$(go list -e ./... | grep -E "$unraced" || true)
+raced=$(go list -e ./... | grep -vE "$unraced" || true)
+go build -C tools -o ../.cache/summary ./summary
+{
+	[ -z "$raced" ] || go test -json $race -count=1 -timeout 9m $raced || true # failures are in the stream, which is what is counted
+	[ -z "$plain" ] || go test -json -count=1 -timeout 9m $plain || true
+	go -C tools test -json -count=1 ./... || true
+} | .cache/summary -steps $steps

@@ -1,0 +1,74 @@
+package tenantdb
+
+import (
+	"net/netip"
+	"slices"
+
+	"github.com/avouch-dev/avouch/audit"
+	"github.com/avouch-dev/avouch/internal/id"
+)
+
+type tenantKind struct{}
+
+// TenantID names a tenant: an organisation, or the platform.
+type TenantID = id.ID[tenantKind]
+
+// NewTenantID makes the name of a new tenant.
+func NewTenantID() TenantID { return id.New[tenantKind]() }
+
+// ParseTenantID reads a tenant's canonical name.
+func ParseTenantID(s string) (TenantID, error) { return id.Parse[tenantKind](s) }
+
+// Platform is the tenant of the installation itself. It is the first of all in tenant order.
+var Platform = TenantID{6: 0x70, 8: 0x80, 15: 0x01}
+
+// Caller is who asks, for which tenant, and under which request. Every operation takes one, as a parameter and never
+// hidden in a context. Only the rooms that authenticate make one (layout_test.go holds the list).
+type Caller struct{ spec CallerSpec }
+
+// CallerSpec is what a Caller is made of.
+type CallerSpec struct {
+	Tenant    TenantID
+	Actor     audit.Actor
+	How       string   // how the actor was authenticated: "api-key", "agent-token", "system"
+	Scopes    []string // what the credential allows; nil is nothing, not everything
+	Source    string   // the service that a request came through, opaque; empty if direct
+	RequestID audit.RequestID
+	// CallerRequestID is the caller's own, kept beside ours for correlation and never used to tell duplicates.
+	CallerRequestID string
+	Address         netip.Addr
+}
+
+// NewCaller makes a Caller of someone who has been authenticated.
+func NewCaller(s CallerSpec) Caller { return Caller{s} }
+
+// System is Avouch itself acting for a tenant: background work and start-up, never on anyone's behalf.
+func System(tenant TenantID, part string) Caller {
+	return Caller{CallerSpec{
+		Tenant: tenant, Actor: audit.Actor{Kind: audit.ActorSystem, ID: part}, How: "system",
+		RequestID: audit.NewRequestID(),
+	}}
+}
+
+// Tenant is whose data the caller sees.
+func (c Caller) Tenant() TenantID { return c.spec.Tenant }
+
+// Actor is who acts.
+func (c Caller) Actor() audit.Actor { return c.spec.Actor }
+
+// RequestID is the request that the call belongs to.
+func (c Caller) RequestID() audit.RequestID { return c.spec.RequestID }
+
+// Address is where the request came from; invalid for the system.
+func (c Caller) Address() netip.Addr { return c.spec.Address }
+
+// Scopes are what the caller's credential allows.
+func (c Caller) Scopes() []string { return slices.Clone(c.spec.Scopes) }
+
+// May reports whether the caller's credential carries the capability, or all of them.
+func (c Caller) May(capability string) bool {
+	return slices.Contains(c.spec.Scopes, capability) || slices.Contains(c.spec.Scopes, Everything)
+}
+
+// Everything is the capability of owner keys: whatever their organisation may do.
+const Everything = "*"

@@ -1,0 +1,261 @@
+package tenantdb
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/avouch-dev/avouch/audit"
+)
+
+// errRetry says that an item was not appended for want of room in its batch's counter, though some is left.
+var errRetry = errors.New("try again in the next batch")
+
+// errUncertain says that a statement was sent and its outcome is not known.
+var errUncertain = errors.New("outcome unknown")
+
+// batchWork is what it takes to send a batch, kept between batches.
+type batchWork struct {
+	params   batchParams
+	nonce    int64
+	tenants  []TenantID
+	floors   map[TenantID]int64 // sizes that their logs had before the batch was sent
+	counters []counterAsk
+	rows     []batchRow
+	bump     Epoch // given to every tenant of the batch; 0 leaves their epochs alone
+}
+
+type counterAsk struct {
+	spend  Spend
+	left   int64 // what the database said was left, once it has answered
+	locked bool
+}
+
+func (w *batchWork) build(batch []*item) {
+	w.nonce = rand.Int64()
+	w.params.reset(w.nonce)
+	w.tenants, w.counters = w.tenants[:0], w.counters[:0]
+	for _, it := range batch {
+		for i := range it.drafts {
+			if t := it.drafts[i].head.Tenant; !slices.Contains(w.tenants, t) {
+				w.tenants = append(w.tenants, t)
+			}
+		}
+	}
+	slices.SortFunc(w.tenants, func(a, b TenantID) int { return bytes.Compare(a[:], b[:]) })
+	a := &w.params.arrays
+	for _, t := range w.tenants {
+		a[pTenant].bytes(t[:])
+		a[pBump].int64(int64(w.bump))
+	}
+	for n, it := range batch {
+		for i := range it.drafts {
+			w.add(n, &it.drafts[i])
+		}
+		for _, s := range it.spends {
+			a[pSpendItem].int32(int32(n))
+			a[pSpendCounter].int32(int32(w.counter(s) + 1))
+		}
+	}
+	for _, c := range w.counters {
+		a[pCounterTenant].int32(int32(w.index(c.spend.Tenant) + 1))
+		a[pCounterSubject].text(c.spend.Subject)
+		a[pCounterPeriod].int32(c.spend.Period)
+		a[pCounterLimit].int64(c.spend.Limit)
+	}
+}
+
+func (w *batchWork) add(n int, d *Draft) {
+	a := &w.params.arrays
+	a[pItem].int32(int32(n))
+	a[pIndex].int32(int32(w.index(d.head.Tenant) + 1))
+	a[pEpoch].int64(int64(d.head.Epoch))
+	a[pEntry].bytes(d.entry[:])
+	a[pRequest].bytes(d.request[:])
+	a[pBody].bytes(d.body)
+	a[pLeaf].bytes(d.leaf[:])
+	a[pSealed].bytes(d.sealed)
+}
+
+func (w *batchWork) index(t TenantID) int {
+	i, _ := slices.BinarySearchFunc(w.tenants, t, func(a, b TenantID) int { return bytes.Compare(a[:], b[:]) })
+	return i
+}
+
+// counter is the place of a spend among the batch's counters. Spends that differ in limit or period are kept apart: then
+// one of them sees too little left and is tried again, which is safe.
+func (w *batchWork) counter(s Spend) int {
+	i := slices.IndexFunc(w.counters, func(c counterAsk) bool { return c.spend == s })
+	if i < 0 {
+		i = len(w.counters)
+		w.counters = append(w.counters, counterAsk{spend: s})
+	}
+	return i
+}
+
+// commit appends a batch and sets every item's outcome. It returns errHeld, and nothing is appended, if a head was
+// locked for too long.
+func (db *DB) commit(ctx context.Context, pool *pgxpool.Pool, w *batchWork, batch []*item) error {
+	start := time.Now()
+	w.build(batch)
+	w.floors = db.known(w.tenants)
+	err := db.send(ctx, pool, w)
+	if err == nil {
+		if err = w.outcome(batch); err == nil {
+			db.remember(w)
+			db.observe(batch, time.Since(start))
+			return nil
+		}
+	}
+	if errors.Is(err, errHeld) {
+		return err
+	}
+	if errors.Is(err, errUncertain) || errors.Is(err, errAnswer) {
+		db.log.WarnContext(ctx, "append: outcome unknown, settling", "entries", len(batch), "cause", err)
+		err = db.resolve(batch, w.floors, err)
+	}
+	if err != nil {
+		for _, it := range batch {
+			it.err = unavailable(err)
+		}
+	}
+	return nil
+}
+
+// send runs the batch's statement as a transaction of its own. Any error ends the connection: an answer to this
+// statement that comes later must not be read as the answer to the next.
+func (db *DB) send(ctx context.Context, pool *pgxpool.Pool, w *batchWork) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), db.patience)
+	defer cancel()
+	conn, err := pool.Acquire(ctx)
+	if err != nil {
+		return fmt.Errorf("tenantdb: connect: %w", err)
+	}
+	defer conn.Release()
+	if err = db.exec(ctx, conn.Conn(), w); err != nil {
+		conn.Conn().Close(ctx)
+	}
+	return err
+}
+
+func (db *DB) exec(ctx context.Context, conn *pgx.Conn, w *batchWork) error {
+	name, sql := "append", appendSQL
+	if len(w.counters) > 0 {
+		name, sql = "append_counted", countedSQL
+	}
+	if _, err := conn.Prepare(ctx, name, sql); err != nil {
+		return fmt.Errorf("tenantdb: prepare: %w", err)
+	}
+	rr := conn.PgConn().ExecPrepared(ctx, name, w.params.values(len(w.counters) > 0), binaryFormat, binaryFormat)
+	var err error
+	w.rows, err = readBatch(rr, w.nonce, w.rows)
+	if err == nil && standbyCancelled(conn) {
+		err = errors.New("the wait for a standby was cancelled")
+	}
+	if err == nil {
+		return nil
+	}
+	var pg *pgconn.PgError
+	if errors.As(err, &pg) && pg.Severity == "ERROR" {
+		if pg.Code == "55P03" { // lock_not_available
+			return errHeld
+		}
+		return err // the server has said that it rolled back
+	}
+	return fmt.Errorf("%w: %w", errUncertain, err)
+}
+
+// outcome sets what became of each item from the rows that came back. It returns an error if they do not add up, which
+// means that they are not the truth about this batch.
+func (w *batchWork) outcome(batch []*item) error {
+	heads := make([]lockedHead, len(w.tenants))
+	for _, r := range w.rows {
+		switch {
+		case r.counter && r.index >= 0 && r.index < len(w.counters):
+			w.counters[r.index].locked, w.counters[r.index].left = true, r.b-r.a
+		case !r.counter && r.index >= 0 && r.index < len(heads):
+			heads[r.index] = lockedHead{true, Epoch(r.a), r.b, r.n}
+		default:
+			return errAnswer
+		}
+	}
+	spent := w.spent(batch)
+	written := make([]int64, len(w.tenants))
+	for _, it := range batch {
+		if it.err = w.verdict(it, heads, spent); it.err != nil {
+			continue
+		}
+		it.pos = it.pos[:0]
+		for i := range it.drafts {
+			d := &it.drafts[i]
+			t := w.index(d.head.Tenant)
+			it.pos = append(it.pos, Position{Log: d.head.Log, Seq: audit.Seq(heads[t].size + written[t]), Leaf: d.leaf})
+			written[t]++
+		}
+	}
+	for i, h := range heads {
+		if h.written != written[i] {
+			return fmt.Errorf("%w: %d entries written where %d were expected", errAnswer, h.written, written[i])
+		}
+	}
+	return nil
+}
+
+// spent says for each counter whether the batch asked for more than was left.
+func (w *batchWork) spent(batch []*item) []bool {
+	asked := make([]int64, len(w.counters))
+	for _, it := range batch {
+		for _, s := range it.spends {
+			asked[w.counter(s)]++
+		}
+	}
+	spent := make([]bool, len(w.counters))
+	for i, c := range w.counters {
+		spent[i] = !c.locked || asked[i] > c.left
+	}
+	return spent
+}
+
+// lockedHead is a head as the statement found it.
+type lockedHead struct {
+	found         bool
+	epoch         Epoch
+	size, written int64
+}
+
+func (w *batchWork) verdict(it *item, heads []lockedHead, spent []bool) error {
+	var stale []Head
+	for i := range it.drafts {
+		h := it.drafts[i].head
+		switch r := heads[w.index(h.Tenant)]; {
+		case !r.found:
+			return unavailable(errors.New("the tenant has no log"))
+		case r.epoch != h.Epoch:
+			stale = append(stale, Head{h.Tenant, h.Log, r.epoch})
+		}
+	}
+	if stale != nil {
+		return &StaleError{stale}
+	}
+	for _, s := range it.spends {
+		c := w.counter(s)
+		if !spent[c] {
+			continue
+		}
+		if w.counters[c].left <= 0 || it.tries > 16 {
+			return &SpentError{s}
+		}
+		w.counters[c].left-- // whoever comes first gets what is left, next time
+		it.tries++
+		return errRetry
+	}
+	return nil
+}

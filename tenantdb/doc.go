@@ -1,0 +1,25 @@
+// Package tenantdb is the only door to tenants' data, and the only writer of the log.
+//
+// A room reads with DB.Read and changes with DB.Change; what changes nothing but must be recorded goes through
+// DB.Record; the verify room, whose decision spans two tenants, uses DB.Append. All of them end in one statement
+// (sql.go: appendSQL) that locks the heads of the tenants concerned, compares their epochs with those that the decision
+// was made at, numbers the entries and takes the chain forward. The answer leaves after that commit is durable.
+//
+// What it promises:
+//
+//  1. A transaction sees one tenant's rows and no others; without a tenant, none: TestNoTenantNoRows, TestOtherTenantInvisible.
+//  2. A change commits with its entry or not at all, also when the room forgets, and in SQL beside this package:
+//     TestChangeNeedsEntry, TestTriggerRefusesUnrecordedChange.
+//  3. Every table with a tenant has all five nets; the exceptions are a list with reasons: TestCatalogue, TestCatalogueSeesForgottenTable.
+//  4. A decision is appended only if no change that could alter it has committed since: TestStaleEpochIsRefused,
+//     TestTwoTenantsAreAllOrNothing.
+//  5. What was acknowledged is in the log once, whatever happens to a connection, the server or Postgres, and what was
+//     refused never appears later: TestLostReply, TestDuplicatedReply, TestRecordExactlyOnce.
+//  6. A held head delays its own tenant, not the others: TestHeldHeadDelaysOnlyItsTenant.
+//  7. A counter is never exceeded, on any number of servers: TestCounterNeverExceeded.
+//  8. The log cannot be changed by the server's role: TestLogIsInsertOnly. A role with more rights than the server
+//     needs is refused at start: TestRefusesPowerfulRole.
+//
+// It does not promise that whoever can run SQL as the server's role sees one tenant only: such a one can set the tenant.
+// Row-level security stops mistakes (docs/threat-model.md).
+package tenantdb

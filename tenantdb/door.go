@@ -1,0 +1,261 @@
+package tenantdb
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/exaring/otelpgx"
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/riverqueue/river"
+	"go.opentelemetry.io/otel/trace"
+	"go.opentelemetry.io/otel/trace/noop"
+
+	"github.com/avouch-dev/avouch/audit"
+	"github.com/avouch-dev/avouch/internal/problem"
+)
+
+// Config says how to open the door.
+type Config struct {
+	URL    string // of a role that has no more rights than a server needs
+	Sealer Sealer
+	Log    *slog.Logger
+	// Tracer makes spans of statements; nil makes none.
+	Tracer trace.TracerProvider
+	// Observe is told of each batch: entries, and how long its commit took. It must not block.
+	Observe func(entries int, took time.Duration)
+	// Connections bounds the pool of reads and changes; 0 means 16. The log's lane and its helpers have six more.
+	Connections int32
+	// Patience is how long the answer to a commit is awaited before it counts as lost; 0 means 6 s.
+	Patience time.Duration
+	Now      func() time.Time // nil is time.Now
+}
+
+// DB is the door.
+type DB struct {
+	pool     *pgxpool.Pool // reads and changes
+	fresh    *pgxpool.Pool // reloads of what decisions are made from: they must not queue behind changes
+	lanes    *pgxpool.Pool // the log writer's role, waits briefly for heads
+	waiting  *pgxpool.Pool // the log writer's role, waits long
+	sealer   Sealer
+	log      *slog.Logger
+	tracer   trace.Tracer
+	now      func() time.Time
+	patience time.Duration
+	observe  func([]*item, time.Duration)
+	lane     *lane
+	stop     context.CancelFunc
+	ended    sync.WaitGroup
+	heads    headMemory
+	jobs     *river.Client[pgx.Tx]
+}
+
+// Open connects as the server, refuses a role with more rights than that takes (see CheckRights), and starts the lane.
+func Open(ctx context.Context, cfg Config) (*DB, error) {
+	db := &DB{sealer: cfg.Sealer, log: cfg.Log, now: cfg.Now, observe: func([]*item, time.Duration) {}}
+	if db.now == nil {
+		db.now = time.Now
+	}
+	if db.patience = cfg.Patience; db.patience == 0 {
+		db.patience = answerTimeout
+	}
+	tp := cfg.Tracer
+	if tp == nil {
+		tp = noop.NewTracerProvider()
+	}
+	db.tracer = tp.Tracer("avouch/tenantdb")
+	if cfg.Observe != nil {
+		db.observe = func(b []*item, took time.Duration) {
+			n := 0
+			for _, it := range b {
+				n += len(it.drafts)
+			}
+			cfg.Observe(n, took)
+		}
+	}
+	err := db.connect(ctx, cfg)
+	if err == nil {
+		db.jobs, err = newEnqueuer()
+	}
+	if err != nil {
+		db.closePools()
+		return nil, fmt.Errorf("tenantdb.Open: %w", err)
+	}
+	run, stop := context.WithCancel(context.Background())
+	db.stop = stop
+	db.lane = newLane(db)
+	db.ended.Go(func() { db.lane.run(run) })
+	return db, nil
+}
+
+func (db *DB) connect(ctx context.Context, cfg Config) (err error) {
+	most := cfg.Connections
+	if most == 0 {
+		most = 16
+	}
+	if db.pool, err = newPool(ctx, cfg, most, "", "5s"); err != nil {
+		return err
+	}
+	if db.fresh, err = newPool(ctx, cfg, 4, "", "5s"); err != nil {
+		return err
+	}
+	if db.lanes, err = newPool(ctx, cfg, 1, logRole, laneLockTimeout); err != nil {
+		return err
+	}
+	if db.waiting, err = newPool(ctx, cfg, besideConnections+2, logRole, besideLockTimeout); err != nil {
+		return err
+	}
+	conn, err := db.pool.Acquire(ctx)
+	if err != nil {
+		return err
+	}
+	defer conn.Release()
+	if err := checkSchema(ctx, conn.Conn()); err != nil {
+		return err
+	}
+	if err := checkRights(ctx, conn.Conn()); err != nil {
+		return err
+	}
+	_, err = conn.Exec(ctx, "SELECT avouch.ensure_partitions()")
+	return err
+}
+
+const logRole = "avouch_log"
+
+func newPool(ctx context.Context, cfg Config, most int32, role, lockTimeout string) (*pgxpool.Pool, error) {
+	pc, err := pgxpool.ParseConfig(cfg.URL)
+	if err != nil {
+		// The URL may hold a password: pgx blanks it, but not in every malformed URL.
+		return nil, errors.New("the database URL cannot be read")
+	}
+	pc.MaxConns = most
+	pc.MaxConnLifetime = time.Hour
+	params := pc.ConnConfig.RuntimeParams
+	params["application_name"] = "avouch"
+	params["lock_timeout"] = lockTimeout
+	params["idle_in_transaction_session_timeout"] = "10s"
+	// An acknowledgement means durable, whatever a database's default says.
+	params["synchronous_commit"] = "on"
+	if role != "" {
+		// The batch's statement takes a millisecond to plan and its plan does not depend on its values.
+		params["plan_cache_mode"] = "force_generic_plan"
+	} else if cfg.Tracer != nil {
+		pc.ConnConfig.Tracer = otelpgx.NewTracer(otelpgx.WithTracerProvider(cfg.Tracer), otelpgx.WithDisableQuerySpanNamePrefix(), otelpgx.WithTrimSQLInSpanName())
+	}
+	pc.ConnConfig.OnNotice = func(c *pgconn.PgConn, n *pgconn.Notice) {
+		if n.Code == "01000" { // warning: "canceling wait for synchronous replication due to user request"
+			c.CustomData()[noticed] = true
+		}
+	}
+	if role != "" {
+		pc.AfterConnect = func(ctx context.Context, c *pgx.Conn) error {
+			_, err := c.Exec(ctx, "SET ROLE "+role)
+			return err
+		}
+	}
+	return pgxpool.NewWithConfig(ctx, pc)
+}
+
+const noticed = "avouch.warning"
+
+// standbyCancelled reports whether the server warned that it did not wait for its standbys: a commit that a failover
+// may lose, so not one that may be acknowledged.
+func standbyCancelled(c *pgx.Conn) bool {
+	data := c.PgConn().CustomData()
+	if data[noticed] == nil {
+		return false
+	}
+	delete(data, noticed)
+	return true
+}
+
+// Close ends the lane, refuses what still waits, and closes the connections.
+func (db *DB) Close() {
+	db.stop()
+	db.ended.Wait()
+	for {
+		select {
+		case it := <-db.lane.queue:
+			it.finish(unavailable(errors.New("the server is stopping")))
+			continue
+		default:
+		}
+		break
+	}
+	db.closePools()
+}
+
+func (db *DB) closePools() {
+	for _, p := range []*pgxpool.Pool{db.pool, db.fresh, db.lanes, db.waiting} {
+		if p != nil {
+			p.Close()
+		}
+	}
+}
+
+// Append appends drafts, all or none, each in its tenant's log. Errors: *StaleError if a tenant's epoch has moved,
+// *SpentError if a counter has reached its limit, problem.Unavailable otherwise; in each case nothing was appended.
+//
+// It is the one operation that may span two tenants, for the verify room (ARCHITECTURE.md, "two tenants in one
+// verification"). Everyone else uses Record.
+func (db *DB) Append(ctx context.Context, drafts []Draft, spends ...Spend) ([]Position, error) {
+	ctx, span := db.tracer.Start(ctx, "log.append")
+	defer span.End()
+	pos, err := db.lane.put(ctx, drafts, spends)
+	if err != nil {
+		span.RecordError(err)
+	}
+	return pos, err
+}
+
+// Record appends an event that changes nothing: a denial, a sensitive read, a sign-in. It returns when the entry is
+// durable.
+func (db *DB) Record(ctx context.Context, c Caller, ev audit.Event) (Position, error) {
+	head, err := db.Head(ctx, c.Tenant())
+	if err != nil {
+		return Position{}, err
+	}
+	at := db.now()
+	for range 8 {
+		draft, err := db.draftAt(ctx, c, head, ev, at)
+		if err != nil {
+			return Position{}, err
+		}
+		pos, err := db.Append(ctx, []Draft{draft})
+		var stale *StaleError
+		if errors.As(err, &stale) {
+			head = stale.Heads[0]
+			db.heads.put(head)
+			continue
+		}
+		if err != nil {
+			return Position{}, err
+		}
+		return pos[0], nil
+	}
+	return Position{}, unavailable(errors.New("the tenant's epoch moved eight times"))
+}
+
+// Head is the tenant's log and an epoch of it, maybe not the present one.
+func (db *DB) Head(ctx context.Context, t TenantID) (Head, error) {
+	if h, ok := db.heads.get(t); ok {
+		return h, nil
+	}
+	h := Head{Tenant: t}
+	err := db.Read(ctx, System(t, "head"), func(tx *ReadTx) error {
+		return tx.QueryRow(ctx, headSQL, t).Scan(&h.Log, &h.Epoch)
+	})
+	if errors.Is(err, pgx.ErrNoRows) {
+		return Head{}, problem.New(problem.Missing, "There is no such organisation.")
+	}
+	if err != nil {
+		return Head{}, err
+	}
+	db.heads.put(h)
+	return h, nil
+}

@@ -1,0 +1,172 @@
+package tenantdb
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/avouch-dev/avouch/internal/problem"
+)
+
+// StaleError says that a change which can alter the decision has committed since: load the rules anew and decide again.
+type StaleError struct{ Heads []Head }
+
+func (e *StaleError) Error() string {
+	return fmt.Sprintf("decided at an old epoch of %d tenant(s)", len(e.Heads))
+}
+
+// SpentError says that a counter has reached its limit.
+type SpentError struct{ Spend }
+
+func (e *SpentError) Error() string { return "spent: " + e.Subject }
+
+// errHeld says that another transaction holds a head for longer than the lane waits.
+var errHeld = errors.New("head is held")
+
+func unavailable(why error) error {
+	return (&problem.Error{
+		Kind: problem.Unavailable, Detail: "The audit log cannot take this now, so nothing was done. Try again shortly.", RetryAfter: time.Second,
+	}).Because(why)
+}
+
+// item is a set of entries that are appended all or none, and who waits for it.
+type item struct {
+	drafts []Draft
+	spends []Spend
+	pos    []Position
+	err    error
+	tries  int
+	done   chan struct{}
+}
+
+func newItem(drafts []Draft, spends []Spend) *item {
+	// Whatever path forgets to set an outcome has failed: only a returned row makes an item committed.
+	return &item{drafts: drafts, spends: spends, err: unavailable(errors.New("no outcome")), done: make(chan struct{})}
+}
+
+func (it *item) finish(err error) {
+	it.err = err
+	close(it.done)
+}
+
+func (it *item) touches(t TenantID) bool {
+	return slices.ContainsFunc(it.drafts, func(d Draft) bool { return d.head.Tenant == t })
+}
+
+func (it *item) touchesOnly(tenants []TenantID) bool {
+	return !slices.ContainsFunc(it.drafts, func(d Draft) bool { return !slices.Contains(tenants, d.head.Tenant) })
+}
+
+const (
+	queueLength  = 8192
+	batchEntries = 1024
+	batchBytes   = 256 << 10
+	// The lane waits this long for a held head before it lets that tenant wait beside, and there it waits this long.
+	laneLockTimeout   = "25ms"
+	besideLockTimeout = "4s"
+	answerTimeout     = 6 * time.Second
+)
+
+// lane gathers what arrives while the previous batch commits and commits it with one statement. There is one in a
+// process: two would only take the same locks from each other.
+type lane struct {
+	db    *DB
+	queue chan *item
+	// retry holds items that lost a counter to others of their batch; they go first in the next.
+	retry  []*item
+	beside beside
+	work   batchWork
+}
+
+func newLane(db *DB) *lane {
+	ln := &lane{db: db, queue: make(chan *item, queueLength)}
+	ln.beside.init(db)
+	return ln
+}
+
+// put hands an item to the lane and waits for its outcome. A full queue refuses at once.
+func (ln *lane) put(ctx context.Context, drafts []Draft, spends []Spend) ([]Position, error) {
+	it := newItem(drafts, spends)
+	select {
+	case ln.queue <- it:
+	default:
+		return nil, unavailable(errors.New("queue full"))
+	}
+	select {
+	case <-it.done:
+		return it.pos, it.err
+	case <-ctx.Done():
+		// The entry may still be appended: an entry without an answer is allowed, an answer without an entry is not.
+		return nil, unavailable(context.Cause(ctx))
+	}
+}
+
+func (ln *lane) run(ctx context.Context) {
+	for {
+		batch := ln.gather(ctx)
+		if len(batch) == 0 {
+			return
+		}
+		batch = ln.beside.divert(batch)
+		if len(batch) == 0 {
+			continue
+		}
+		err := ln.db.commit(ctx, ln.db.lanes, &ln.work, batch)
+		ln.route(ctx, batch, err)
+	}
+}
+
+// gather takes what waits, up to a batch's size. It returns nothing only when the lane is to end.
+func (ln *lane) gather(ctx context.Context) []*item {
+	batch := ln.retry
+	ln.retry = nil
+	entries, size := 0, 0
+	add := func(it *item) {
+		batch = append(batch, it)
+		entries += len(it.drafts)
+		for i := range it.drafts {
+			size += it.drafts[i].size()
+		}
+	}
+	if len(batch) == 0 {
+		select {
+		case it := <-ln.queue:
+			add(it)
+		case <-ctx.Done():
+			return nil
+		}
+	}
+	for entries < batchEntries && size < batchBytes {
+		select {
+		case it := <-ln.queue:
+			add(it)
+		default:
+			return batch
+		}
+	}
+	return batch
+}
+
+// route sends on what a batch left undone.
+func (ln *lane) route(ctx context.Context, batch []*item, err error) {
+	if errors.Is(err, errHeld) {
+		free := ln.db.freeHeads(ctx, ln.work.tenants)
+		for _, it := range batch {
+			if it.touchesOnly(free) {
+				ln.retry = append(ln.retry, it)
+			} else {
+				ln.beside.take(it)
+			}
+		}
+		return
+	}
+	for _, it := range batch {
+		if errors.Is(it.err, errRetry) {
+			ln.retry = append(ln.retry, it)
+			continue
+		}
+		it.finish(it.err)
+	}
+}

@@ -1,0 +1,66 @@
+package tenantdb
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+
+	"github.com/jackc/pgx/v5"
+)
+
+// AppendLocked is Append for a decision that has lost to changes several times in a row: it holds the tenants' heads
+// while decide runs, so that no change can come between. It costs every other writer of those tenants the wait, and
+// idle_in_transaction_session_timeout bounds it.
+func (db *DB) AppendLocked(ctx context.Context, tenants []TenantID, decide func() ([]Draft, []Spend, error)) ([]Position, error) {
+	slices.SortFunc(tenants, func(a, b TenantID) int { return bytes.Compare(a[:], b[:]) })
+	conn, err := db.waiting.Acquire(ctx)
+	if err != nil {
+		return nil, unreachable(err)
+	}
+	defer conn.Release()
+	floors := db.known(tenants)
+	it, err := db.appendLocked(ctx, conn.Conn(), slices.Compact(tenants), decide)
+	if err != nil && !errors.Is(err, errUncertain) {
+		if end := command(context.WithoutCancel(ctx), conn.Conn(), "ROLLBACK"); end != nil {
+			conn.Conn().Close(context.WithoutCancel(ctx))
+		}
+		return nil, err
+	}
+	if err != nil {
+		if lost := db.resolve([]*item{it}, floors, err); lost != nil {
+			return nil, unavailable(lost)
+		}
+	}
+	return it.pos, it.err
+}
+
+func (db *DB) appendLocked(ctx context.Context, conn *pgx.Conn, tenants []TenantID, decide func() ([]Draft, []Spend, error)) (*item, error) {
+	if err := command(ctx, conn, "BEGIN"); err != nil {
+		return nil, unreachable(err)
+	}
+	if _, err := conn.Exec(ctx, settleHeadsSQL, tenants); err != nil {
+		return nil, unreachable(err)
+	}
+	drafts, spends, err := decide()
+	if err != nil {
+		return nil, err
+	}
+	it := newItem(drafts, spends)
+	var w batchWork
+	w.build([]*item{it})
+	if err := db.exec(ctx, conn, &w); err != nil {
+		return nil, unavailable(errors.New(err.Error())) // not in doubt: nothing was committed
+	}
+	if err := w.outcome([]*item{it}); err != nil {
+		return nil, unavailable(err)
+	}
+	if it.err != nil {
+		return nil, it.err
+	}
+	if err := db.finish(ctx, conn); err != nil {
+		return it, fmt.Errorf("tenantdb.AppendLocked: %w", err)
+	}
+	return it, nil
+}

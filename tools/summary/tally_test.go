@@ -1,0 +1,86 @@
+package main
+
+import (
+	"strings"
+	"testing"
+)
+
+func TestLastLine(t *testing.T) {
+	t.Parallel()
+	const m = `"Package":"github.com/avouch-dev/avouch/audit"`
+	for _, c := range []struct {
+		name, events, steps string
+		want                string // the last line
+		shown               string // a part of what came before
+		good                bool
+	}{
+		{"passed", `{"Action":"run",` + m + `,"Test":"TestA"}
+{"Action":"pass",` + m + `,"Test":"TestA","Elapsed":0.1}
+{"Action":"pass",` + m + `,"Elapsed":0.2}`, "", "1 passed, 0 failed, 0 skipped", "ok    audit (0.2 s)", true},
+		{"failed, with its output, once", `{"Action":"output",` + m + `,"Test":"TestA","Output":"got 1, want 2\n"}
+{"Action":"fail",` + m + `,"Test":"TestA"}
+{"Action":"fail",` + m + `}`, "", "0 passed, 1 failed, 0 skipped", "got 1, want 2", false},
+		{"does not build", `{"ImportPath":"github.com/avouch-dev/avouch/audit","Action":"build-output","Output":"undefined: x\n"}
+{"ImportPath":"github.com/avouch-dev/avouch/audit","Action":"build-fail"}
+{"Action":"fail",` + m + `,"FailedBuild":"github.com/avouch-dev/avouch/audit"}`, "", "0 passed, 1 failed, 0 skipped", "undefined: x", false},
+		{"died", `{"Action":"run",` + m + `,"Test":"TestA"}
+{"Action":"pass",` + m + `,"Test":"TestB"}`, "", "1 passed, 1 failed, 0 skipped", "TestA: it was running", false},
+		{"skipped", `{"Action":"output",` + m + `,"Test":"TestA","Output":"    a_test.go:3: skipped: no kernel\n"}
+{"Action":"skip",` + m + `,"Test":"TestA"}
+{"Action":"pass",` + m + `,"Test":"TestB"}`, "", "1 passed, 0 failed, 1 skipped", "TestA: no kernel", true},
+		{"nothing ran", ``, "", "0 passed, 0 failed, 0 skipped", "", false},
+		{"a step failed", `{"Action":"pass",` + m + `,"Test":"TestB"}`, "pass vet\nfail lint\nskip node: not installed\n",
+			"2 passed, 1 failed, 1 skipped", "FAIL  step lint", false},
+		{"the go command speaks", "go: warning\n" + `{"Action":"pass",` + m + `,"Test":"TestB"}`, "", "1 passed, 0 failed, 0 skipped", "go: warning", true},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			var out strings.Builder
+			x := newTally(&out)
+			if err := x.read(strings.NewReader(c.events)); err != nil {
+				t.Fatal(err)
+			}
+			if err := x.steps(c.steps); err != nil {
+				t.Fatal(err)
+			}
+			x.close()
+			text := strings.TrimSpace(out.String())
+			if last := text[strings.LastIndexByte(text, '\n')+1:]; last != c.want {
+				t.Errorf("last line %q, want %q", last, c.want)
+			}
+			if !strings.Contains(text, c.shown) {
+				t.Errorf("%q is not in\n%s", c.shown, text)
+			}
+			if x.good() != c.good {
+				t.Errorf("good: %v", x.good())
+			}
+		})
+	}
+}
+
+func TestReport(t *testing.T) {
+	t.Parallel()
+	x := newTally(&strings.Builder{})
+	err := x.read(strings.NewReader(`{"Action":"output","Package":"p","Test":"TestSoak","Output":"    x.go:1: measured: 0 of 100,000\n"}
+{"Action":"pass","Package":"p","Test":"TestSoak","Elapsed":61}
+{"Action":"pass","Package":"p","Test":"TestSoak/sub"}`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := x.markdown("Soak")
+	for _, want := range []string{"# Soak\n", "2 passed, 0 failed", "| p TestSoak | pass | 61.0 |", "- p TestSoak: 0 of 100,000"} {
+		if !strings.Contains(got, want) {
+			t.Errorf("%q is not in\n%s", want, got)
+		}
+	}
+	if strings.Contains(got, "TestSoak/sub |") {
+		t.Error("subtests belong in the log, not in the table")
+	}
+}
+
+func TestStepsRefusesWhatIsNoResult(t *testing.T) {
+	t.Parallel()
+	if err := newTally(&strings.Builder{}).steps("passed lint\n"); err == nil {
+		t.Error("accepted")
+	}
+}

@@ -1,0 +1,20 @@
+// Package verify is the hot path, and what everything else exists for: a service asks whether an agent's token allows
+// what the agent wants to do, and gets one answer, which is in the log before the service has it.
+//
+// The agent usually belongs to another organisation than the service. This is the one operation that spans two tenants:
+// one commit writes what was decided to the service's log, and who asked to the owner's.
+//
+// What it promises:
+//
+//  1. An answer is given only after its entries are durable in both logs; if they cannot be written, the answer is a 503
+//     problem and never an allow: TestStalledLogDenies, server.TestNothingAcknowledgedIsLost.
+//  2. A change that was acknowledged is seen by every verification that is sent later, on every server: there is no cache
+//     window. What is remembered is only used at the epoch that it was read at, and the append compares epochs:
+//     TestRevocationHasNoWindow.
+//  3. The order of reasons is fixed: signature, REVOKED, EXPIRED, DENIED: TestPrecedence.
+//  4. A token that is bound to resources is denied everywhere else: TestResourceBound.
+//  5. The service learns the agent's name, DID, owner's name and the scopes in question, and only if the owner lets it
+//     verify at all; nothing about the owner's log: TestVisibility, TestAnswerTellsNothingOfTheOwnersLog.
+//  6. Quotas and limited uses are never exceeded: TestQuota, TestLimitedUses.
+//  7. Whatever is presented as a token, the answer is a decision and never a 5xx: TestForgeries, FuzzVerify.
+package verify

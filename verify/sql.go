@@ -1,0 +1,118 @@
+package verify
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/avouch-dev/avouch/agent"
+	"github.com/avouch-dev/avouch/audit"
+	"github.com/avouch-dev/avouch/tenantdb"
+)
+
+// The epoch and the rules are read in one statement, so at one instant: rules read before an epoch could be older than
+// it, and would be taken for its own.
+const tenantStateSQL = `
+SELECT h.log_id, h.epoch, o.name, o.suspended_at IS NOT NULL, o.monthly_quota,
+  ARRAY(SELECT s.name FROM avouch.scope s WHERE s.tenant_id = o.tenant_id ORDER BY s.name)
+FROM avouch.organisation o JOIN avouch.audit_head h USING (tenant_id) WHERE o.tenant_id = $1`
+
+const agentStateSQL = `
+SELECT a.name, a.scopes, a.visibility, a.visible_to, a.suspended_at IS NOT NULL, a.revoked_at IS NOT NULL, a.generation,
+  ARRAY(SELECT t.jti FROM avouch.agent_token t WHERE t.tenant_id = a.tenant_id AND t.agent_id = a.agent_id
+    AND t.revoked_at IS NOT NULL AND t.generation = a.generation AND t.expires_at > now() - interval '1 minute')
+FROM avouch.agent a WHERE a.tenant_id = $1 AND a.agent_id = $2`
+
+const keyStateSQL = `
+SELECT scopes, resources, owners, monthly_quota, kind = 'service', expires_at, revoked_at IS NOT NULL, disabled_at IS NOT NULL
+FROM avouch.api_key WHERE tenant_id = $1 AND key_id = $2`
+
+func loadTenant(ctx context.Context, tx *tenantdb.ReadTx, t tenantdb.TenantID) (*tenantState, error) {
+	s := &tenantState{head: tenantdb.Head{Tenant: t}}
+	err := tx.QueryRow(ctx, tenantStateSQL, t).Scan(&s.head.Log, &s.head.Epoch, &s.name, &s.suspended, &s.monthlyQuota, &s.scopes)
+	if errors.Is(err, pgx.ErrNoRows) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("verify: load tenant: %w", err)
+	}
+	return s, nil
+}
+
+func loadAgent(ctx context.Context, tx *tenantdb.ReadTx, t tenantdb.TenantID, a agent.ID) (*agentState, error) {
+	s := &agentState{}
+	err := tx.QueryRow(ctx, agentStateSQL, t, a).Scan(&s.name, &s.scopes, &s.visibility, &s.visibleTo, &s.suspended, &s.revoked, &s.generation, &s.revokedTokens)
+	if errors.Is(err, pgx.ErrNoRows) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("verify: load agent: %w", err)
+	}
+	return s, nil
+}
+
+func loadKey(ctx context.Context, tx *tenantdb.ReadTx, t tenantdb.TenantID, id string) (*keyState, error) {
+	s := &keyState{id: id}
+	var expires *time.Time
+	err := tx.QueryRow(ctx, keyStateSQL, t, id).Scan(&s.scopes, &s.resources, &s.owners, &s.monthlyQuota, &s.service, &expires, &s.revoked, &s.disabled)
+	if errors.Is(err, pgx.ErrNoRows) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("verify: load key: %w", err)
+	}
+	if expires != nil {
+		s.expires = *expires
+	}
+	return s, nil
+}
+
+// recency is when a service last verified an agent, and where that stands in its log.
+type recency struct {
+	name string
+	at   time.Time
+	log  audit.LogID
+	seq  int64
+	leaf string
+}
+
+const badgeSQL = `
+SELECT o.name, h.log_id FROM avouch.organisation o JOIN avouch.audit_head h USING (tenant_id)
+WHERE o.tenant_id = $1 AND o.badge AND o.suspended_at IS NULL`
+
+// The type of an entry is inside its bytes, so the newest are looked through: a service that verifies has one there.
+const newestSQL = `SELECT seq, encode(leaf, 'hex'), body FROM avouch.audit_entry WHERE tenant_id = $1 ORDER BY seq DESC LIMIT 200`
+
+// lastVerification finds nothing, without an error, if the service does not show its verifications.
+func lastVerification(ctx context.Context, tx *tenantdb.ReadTx) (recency, error) {
+	var r recency
+	err := tx.QueryRow(ctx, badgeSQL, tx.Tenant()).Scan(&r.name, &r.log)
+	if errors.Is(err, pgx.ErrNoRows) {
+		return recency{}, nil
+	}
+	if err != nil {
+		return recency{}, fmt.Errorf("verify: badge: %w", err)
+	}
+	rows, err := tx.Query(ctx, newestSQL, tx.Tenant())
+	if err != nil {
+		return recency{}, fmt.Errorf("verify: badge: %w", err)
+	}
+	defer rows.Close()
+	for rows.Next() {
+		var seq int64
+		var leaf string
+		var body []byte
+		if err := rows.Scan(&seq, &leaf, &body); err != nil {
+			return recency{}, fmt.Errorf("verify: badge: %w", err)
+		}
+		// The owner of an agent has entries of this type too: those whose actor is another's service.
+		if e, err := audit.Decode(body); err == nil && e.Type == "agent.verified" && e.Actor.Kind == audit.ActorKey {
+			r.seq, r.leaf, r.at = seq, leaf, e.Time
+			break
+		}
+	}
+	return r, rows.Err()
+}

@@ -1,0 +1,325 @@
+package verify
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/avouch-dev/avouch/agent"
+	"github.com/avouch-dev/avouch/apikey"
+	"github.com/avouch-dev/avouch/audit"
+	"github.com/avouch-dev/avouch/internal/problem"
+	"github.com/avouch-dev/avouch/keyring"
+	"github.com/avouch-dev/avouch/policy"
+	"github.com/avouch-dev/avouch/tenantdb"
+)
+
+// Config is what the room needs.
+type Config struct {
+	DB      *tenantdb.DB
+	Keys    *apikey.Room
+	Tokens  *agent.Checker
+	Signing *keyring.Signing
+	Issuer  string
+	Now     func() time.Time
+	// Remembered is a failpoint for tests: it may replace the epoch that a decision says it was made at. Nil in a server.
+	Remembered func(tenantdb.Head) tenantdb.Head
+}
+
+// Room verifies.
+type Room struct {
+	cfg      Config
+	registry *registry
+}
+
+// New makes the room.
+func New(cfg Config) *Room {
+	if cfg.Now == nil {
+		cfg.Now = time.Now
+	}
+	return &Room{cfg: cfg, registry: newRegistry(cfg.DB)}
+}
+
+// Answer is what a service is told.
+type Answer struct {
+	Allowed   bool     `json:"allowed" doc:"Whether to let the agent in: the only field that you need."`
+	Decision  Decision `json:"decision" enum:"ALLOWED,DENIED,REVOKED,EXPIRED"`
+	Reason    string   `json:"reason" doc:"A sentence for a person."`
+	Agent     *Agent   `json:"agent" nullable:"true" doc:"Null unless the token's signature is ours and you may know."`
+	RequestID string   `json:"request_id"`
+	Audit     Evidence `json:"audit"`
+	Policy    string   `json:"policy_version" doc:"The rules that decided."`
+}
+
+// Agent is what a service learns of an agent.
+type Agent struct {
+	DID          string   `json:"did"`
+	AgentID      string   `json:"agent_id"`
+	Name         string   `json:"name"`
+	Owner        string   `json:"owner" doc:"The public name of the organisation that answers for the agent."`
+	ActiveScopes []string `json:"active_scopes" doc:"Of the scopes that you asked for, those that the agent has; all that it has if you asked for none."`
+}
+
+// Evidence is where the decision stands in the asking organisation's own log.
+type Evidence struct {
+	Log  string `json:"log"`
+	Seq  int64  `json:"seq"`
+	Leaf string `json:"leaf" doc:"SHA-256 of the entry, RFC 6962 leaf hash, hexadecimal."`
+}
+
+// Asker is who asks, once the key has proved it.
+type Asker struct {
+	apikey.Identity
+	Request       audit.RequestID
+	CallerRequest string
+}
+
+// attempts is how often a decision may lose to changes before it takes the heads for itself.
+const attempts = 3
+
+// Verify decides and records. Errors are problems: unauthenticated or denied for the key, too-many for its quota,
+// unavailable if the decision could not be recorded.
+func (r *Room) Verify(ctx context.Context, who Asker, req Request) (*Answer, error) {
+	f := &facts{issuer: r.cfg.Issuer, request: req}
+	r.examine(ctx, f)
+	for n := 0; ; n++ {
+		if err := r.gather(ctx, f, who); err != nil {
+			return nil, err
+		}
+		c, err := r.prepare(ctx, f, who)
+		if err != nil {
+			return nil, err
+		}
+		var pos []tenantdb.Position
+		if n < attempts {
+			pos, err = r.cfg.DB.Append(ctx, c.drafts, c.spends...)
+		} else {
+			pos, c, err = r.locked(ctx, f, who)
+		}
+		again, err := r.lost(ctx, f, err)
+		if err != nil {
+			return nil, err
+		}
+		if !again {
+			return c.answer(f, who, pos[0]), nil
+		}
+	}
+}
+
+// locked decides while it holds the heads of both tenants.
+func (r *Room) locked(ctx context.Context, f *facts, who Asker) (pos []tenantdb.Position, c *conclusion, err error) {
+	tenants := []tenantdb.TenantID{who.Tenant}
+	if f.owner != nil {
+		tenants = append(tenants, f.owner.head.Tenant)
+	}
+	pos, err = r.cfg.DB.AppendLocked(ctx, tenants, func() ([]tenantdb.Draft, []tenantdb.Spend, error) {
+		for _, t := range tenants {
+			r.registry.drop(tenantdb.Head{Tenant: t})
+		}
+		if err := r.gather(ctx, f, who); err != nil {
+			return nil, nil, err
+		}
+		if c, err = r.prepare(ctx, f, who); err != nil {
+			return nil, nil, err
+		}
+		return c.drafts, c.spends, nil
+	})
+	return pos, c, err
+}
+
+// lost says whether a decision must be made again, and makes ready for that.
+func (r *Room) lost(ctx context.Context, f *facts, err error) (again bool, other error) {
+	var stale *tenantdb.StaleError
+	var spent *tenantdb.SpentError
+	switch {
+	case err == nil:
+		return false, nil
+	case errors.As(err, &stale):
+		for _, h := range stale.Heads {
+			r.registry.drop(h)
+		}
+		// A signing key that was revoked moves every tenant's epoch: what is known of keys is as old as the rules.
+		if err := r.cfg.Signing.Refresh(ctx); err != nil {
+			return false, problem.New(problem.Unavailable, "The signing keys cannot be read now.").Because(err)
+		}
+		r.examine(ctx, f)
+		return true, nil
+	case errors.As(err, &spent) && strings.HasPrefix(spent.Subject, tokenCounter):
+		f.usesSpent = true
+		return true, nil
+	case errors.As(err, &spent):
+		return false, problem.New(problem.TooMany, "The quota of verifications for this month is spent. It starts anew on the first of the next month, UTC.")
+	}
+	return false, err
+}
+
+// examine checks the token itself. What it finds holds whatever tenants do meanwhile, but for the signing key's state.
+func (r *Room) examine(ctx context.Context, f *facts) {
+	f.claims, f.forged = r.cfg.Tokens.Check(ctx, f.request.Token)
+	f.kidGone = errors.Is(f.forged, keyring.ErrRevokedKey)
+	if f.kidGone {
+		f.forged = nil
+	}
+}
+
+// gather collects what is known of the service, its key, the owner and the agent, and refuses a key that may not ask.
+func (r *Room) gather(ctx context.Context, f *facts, who Asker) (err error) {
+	f.now = r.cfg.Now()
+	if f.service, f.key, err = r.registry.key(ctx, who.Tenant, who.KeyID); err != nil {
+		return unreadable(err)
+	}
+	if keyProblem(f) != nil {
+		// Memory may only deny what it has just read: the key may have been enabled a moment ago.
+		r.registry.drop(tenantdb.Head{Tenant: who.Tenant})
+		if f.service, f.key, err = r.registry.key(ctx, who.Tenant, who.KeyID); err != nil {
+			return unreadable(err)
+		}
+		if err := keyProblem(f); err != nil {
+			return err
+		}
+	}
+	f.owner, f.agent = nil, nil
+	if f.forged != nil || f.kidGone {
+		return nil
+	}
+	if f.owner, f.agent, err = r.registry.agent(ctx, f.claims.Tenant, f.claims.Agent); err != nil {
+		return unreadable(err)
+	}
+	return r.oneEpoch(ctx, f, who)
+}
+
+// oneEpoch makes sure that a service and an agent of one tenant were read at one epoch: their entry is appended at one.
+func (r *Room) oneEpoch(ctx context.Context, f *facts, who Asker) (err error) {
+	for range 16 {
+		if f.owner == nil || f.owner.head.Tenant != who.Tenant || f.owner.head.Epoch == f.service.head.Epoch {
+			return nil
+		}
+		r.registry.drop(tenantdb.Head{Tenant: who.Tenant})
+		if f.service, f.key, err = r.registry.key(ctx, who.Tenant, who.KeyID); err == nil {
+			f.owner, f.agent, err = r.registry.agent(ctx, f.claims.Tenant, f.claims.Agent)
+		}
+		if err != nil {
+			return unreadable(err)
+		}
+		if err := keyProblem(f); err != nil {
+			return err
+		}
+	}
+	return unreadable(errors.New("the tenant's epoch moved sixteen times"))
+}
+
+func unreadable(err error) error {
+	return problem.New(problem.Unavailable, "The registry cannot be read now, so nothing can be verified. Try again shortly.").Because(err)
+}
+
+// keyProblem is why the key may not verify at all, or nil.
+func keyProblem(f *facts) error {
+	switch {
+	case f.service == nil || f.key == nil || f.key.revoked || f.key.disabled || f.service.suspended ||
+		!f.key.expires.IsZero() && !f.now.Before(f.key.expires):
+		return apikey.Refused()
+	case !f.key.may("verify") && !f.key.may("read:identity"):
+		return problem.New(problem.Denied, "This key may not verify agents: it has neither the capability verify nor read:identity.")
+	}
+	return nil
+}
+
+// conclusion is a verdict with the entries that record it.
+type conclusion struct {
+	verdict verdict
+	drafts  []tenantdb.Draft
+	spends  []tenantdb.Spend
+}
+
+const tokenCounter = "token:"
+
+// prepare decides and drafts the entries: the service's first, then the owner's if it is another.
+func (r *Room) prepare(ctx context.Context, f *facts, who Asker) (*conclusion, error) {
+	c := &conclusion{verdict: decide(f)}
+	own := tenantdb.NewCaller(tenantdb.CallerSpec{
+		Tenant: who.Tenant, Actor: audit.Actor{Kind: audit.ActorKey, ID: who.KeyID}, How: "api-key", RequestID: who.Request, CallerRequestID: who.CallerRequest,
+	})
+	if err := r.add(ctx, c, own, f.service.head, f, f.request.ScopesRequested); err != nil {
+		return nil, err
+	}
+	if f.owner != nil && f.agent != nil && f.owner.head.Tenant != who.Tenant {
+		asked := tenantdb.NewCaller(tenantdb.CallerSpec{
+			Tenant: f.owner.head.Tenant, Actor: audit.Actor{Kind: audit.ActorService, ID: who.Tenant.String()}, How: "api-key", RequestID: who.Request,
+		})
+		if err := r.add(ctx, c, asked, f.owner.head, f, f.request.ScopesRequested); err != nil {
+			return nil, err
+		}
+	}
+	c.spends = spends(f, c.verdict)
+	return c, nil
+}
+
+func (r *Room) add(ctx context.Context, c *conclusion, caller tenantdb.Caller, head tenantdb.Head, f *facts, asked []string) error {
+	if r.cfg.Remembered != nil {
+		head = r.cfg.Remembered(head)
+	}
+	d, err := r.cfg.DB.Draft(ctx, caller, head, event(f, c.verdict, asked))
+	if err != nil {
+		return problem.New(problem.Unavailable, "The decision cannot be recorded now, so none was made.").Because(err)
+	}
+	c.drafts = append(c.drafts, d)
+	return nil
+}
+
+// event says what was decided. Scopes and resources are the caller's own words, so they are private; the token is named
+// by its hash if it proves nothing, and by its jti if it does.
+func event(f *facts, v verdict, asked []string) audit.Event {
+	e := audit.Event{Type: "agent.verified", Decision: string(v.decision), Policy: policy.Version, Target: audit.Target{Kind: "token"}}
+	if v.decision != Allowed {
+		e.Outcome = audit.Denied
+	}
+	if f.agent != nil && f.forged == nil {
+		e.Target = audit.Target{Kind: "agent", ID: f.claims.Agent.String()}
+		e.Public = append(e.Public, audit.Field{Name: "jti", Value: f.claims.JTI.String()}, audit.Field{Name: "owner", Value: f.claims.Tenant.String()})
+	} else {
+		sum := sha256.Sum256([]byte(f.request.Token))
+		e.Target.ID = hex.EncodeToString(sum[:])
+	}
+	e.Private = append(e.Private, audit.Field{Name: "reason", Value: v.reason})
+	if f.request.TargetResource != "" {
+		e.Private = append(e.Private, audit.Field{Name: "target_resource", Value: f.request.TargetResource})
+	}
+	if len(asked) > 0 {
+		e.Private = append(e.Private, audit.Field{Name: "scopes_requested", Value: strings.Join(asked, " ")})
+	}
+	return e
+}
+
+// spends are the counters that this verification moves: the key's own quota or its tenant's, and the token's uses.
+func spends(f *facts, v verdict) []tenantdb.Spend {
+	var out []tenantdb.Spend
+	now := f.now.UTC()
+	month := int32(now.Year()*12 + int(now.Month()) - 1)
+	switch {
+	case f.key.service && f.key.monthlyQuota != nil:
+		out = append(out, tenantdb.Spend{Tenant: f.service.head.Tenant, Subject: "key:" + f.key.id, Period: month, Limit: *f.key.monthlyQuota})
+	case !f.key.service && f.service.monthlyQuota != nil:
+		out = append(out, tenantdb.Spend{Tenant: f.service.head.Tenant, Subject: "verify", Period: month, Limit: *f.service.monthlyQuota})
+	}
+	if v.decision == Allowed && f.claims.Uses > 0 {
+		out = append(out, tenantdb.Spend{Tenant: f.claims.Tenant, Subject: tokenCounter + f.claims.JTI.String(), Limit: f.claims.Uses})
+	}
+	return out
+}
+
+func (c *conclusion) answer(f *facts, who Asker, pos tenantdb.Position) *Answer {
+	a := &Answer{
+		Allowed: c.verdict.decision == Allowed, Decision: c.verdict.decision, Reason: c.verdict.reason + ".", RequestID: who.Request.String(),
+		Policy: policy.Version, Audit: Evidence{Log: pos.Log.String(), Seq: int64(pos.Seq), Leaf: fmt.Sprintf("%x", pos.Leaf)},
+	}
+	if c.verdict.known {
+		a.Agent = &Agent{
+			DID: f.claims.Subject, AgentID: f.claims.Agent.String(), Name: f.agent.name, Owner: f.owner.name, ActiveScopes: c.verdict.active,
+		}
+	}
+	return a
+}
