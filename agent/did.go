@@ -63,13 +63,13 @@ func didPart(s string) string {
 
 // document is a DID document (DID Core 1.0, section 5; did:web). It holds keys and ids, and nothing that the owner wrote.
 type document struct {
-	Context     []string    `json:"@context"`
-	ID          string      `json:"id"`
-	Methods     []didMethod `json:"verificationMethod,omitempty"`
+	Context        []string    `json:"@context"`
+	ID             string      `json:"id"`
+	Methods        []didMethod `json:"verificationMethod,omitempty"`
 	Authentication []string    `json:"authentication,omitempty"`
-	Assertion   []string    `json:"assertionMethod,omitempty"`
-	Services    []didPoint  `json:"service,omitempty"`
-	Deactivated bool        `json:"deactivated,omitempty"`
+	Assertion      []string    `json:"assertionMethod,omitempty"`
+	Services       []didPoint  `json:"service,omitempty"`
+	Deactivated    bool        `json:"deactivated,omitempty"`
 }
 
 type didMethod struct {

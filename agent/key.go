@@ -50,10 +50,10 @@ type jwk struct {
 }
 
 const (
-	minRSA      = 2048
-	maxRSA      = 8192
-	maxKeyText  = 8 << 10
-	leaked = "Keep it to the agent alone. Since it has left its place, make a new pair and send the public half of that."
+	minRSA     = 2048
+	maxRSA     = 8192
+	maxKeyText = 8 << 10
+	leaked     = "Keep it to the agent alone. Since it has left its place, make a new pair and send the public half of that."
 )
 
 // badKey is what is wrong with a key, for its sender. It holds nothing of what was sent: that may be a private key.

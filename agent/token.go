@@ -133,7 +133,7 @@ var (
 	errParts     = errors.New("want three parts of base64url")
 	errLong      = fmt.Errorf("longer than %d bytes", MaxToken)
 	errCritical  = errors.New("the header demands an extension")
-	errHeader     = errors.New("the header is not one of an agent's token")
+	errHeader    = errors.New("the header is not one of an agent's token")
 	errClaims    = errors.New("a claim is missing or is not what it must be")
 	errSignature = fmt.Errorf("the signature is not %d bytes long", signatureSize)
 )

@@ -141,7 +141,7 @@ func (r *Room) get(ctx context.Context, c tenantdb.Caller, in *oneInput) (*keyOu
 }
 
 type updateInput struct {
-	oneInput
+	ID string `path:"id" minLength:"1" maxLength:"64" doc:"The key_id"`
 	web.IfMatch
 	Body Wish
 }

@@ -33,15 +33,15 @@ type Key struct {
 	Version      int64
 }
 
-// Status says whether a key works, and if not, what hinders it for good or longest.
+// Status says whether a key works, and if not, why: the first reason in the order in which they are judged.
 type Status string
 
 // The states of a key.
 const (
 	Active   Status = "active"
+	Revoked  Status = "revoked"
 	Disabled Status = "disabled"
 	Expired  Status = "expired"
-	Revoked  Status = "revoked"
 )
 
 // Status is the key's state at an instant.
@@ -49,10 +49,10 @@ func (k Key) Status(now time.Time) Status {
 	switch {
 	case !k.RevokedAt.IsZero():
 		return Revoked
-	case !k.ExpiresAt.IsZero() && !now.Before(k.ExpiresAt):
-		return Expired
 	case !k.DisabledAt.IsZero():
 		return Disabled
+	case !k.ExpiresAt.IsZero() && !now.Before(k.ExpiresAt):
+		return Expired
 	}
 	return Active
 }

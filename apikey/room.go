@@ -42,6 +42,9 @@ func New(cfg Config) *Room {
 	return &Room{cfg: cfg, known: newRecent[Identity](recentKeys, knownLife), unknown: newRecent[struct{}](recentKeys, unknownLife)}
 }
 
+// instant is now, as the database will give it back.
+func (r *Room) instant() time.Time { return r.cfg.Now().UTC().Truncate(time.Microsecond) }
+
 // Created is a new key, and the only sight of its secret.
 type Created struct {
 	Key
@@ -99,7 +102,7 @@ func (r *Room) permitted(ctx context.Context, tx *tenantdb.Tx, n NewKey) (Key, e
 			return Key{}, err
 		}
 	}
-	k.ExpiresAt, err = a.expiry(n, r.cfg.Now())
+	k.ExpiresAt, err = a.expiry(n, r.instant())
 	return k, err
 }
 
@@ -125,7 +128,7 @@ func (r *Room) make(ctx context.Context, tx *tenantdb.Tx, k Key, v keyVersions) 
 	if err != nil {
 		return Created{}, err
 	}
-	k.CreatedAt = r.cfg.Now().UTC().Truncate(time.Microsecond)
+	k.CreatedAt = r.instant()
 	if !k.CreatedAt.After(last) {
 		k.CreatedAt = last.Add(time.Microsecond)
 	}
@@ -228,7 +231,7 @@ func assign[T any](to *T, from *T) {
 func (r *Room) Revoke(ctx context.Context, c tenantdb.Caller, id string) (Key, error) {
 	return r.change(ctx, c, id, "", "key.revoked", func(_ authority, k *Key) (bool, error) {
 		if k.RevokedAt.IsZero() {
-			k.RevokedAt = r.cfg.Now()
+			k.RevokedAt = r.instant()
 		}
 		return true, nil
 	})
@@ -241,7 +244,7 @@ func (r *Room) Disable(ctx context.Context, c tenantdb.Caller, id string) (Key, 
 			return false, problem.New(problem.Denied, "A key cannot disable itself; it can revoke itself.")
 		}
 		if k.DisabledAt.IsZero() {
-			k.DisabledAt = r.cfg.Now()
+			k.DisabledAt = r.instant()
 		}
 		return true, live(*k)
 	})

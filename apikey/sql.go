@@ -68,7 +68,7 @@ func newest(ctx context.Context, tx *tenantdb.ReadTx) (at time.Time, err error) 
 // The states in listSQL are those of Key.Status.
 const listSQL = `SELECT ` + columns + ` FROM avouch.api_key k
 WHERE k.tenant_id = $1 AND ($2 = '' OR k.kind = $2) AND ($3 = '' OR $3 = CASE
-    WHEN k.revoked_at IS NOT NULL THEN 'revoked' WHEN k.expires_at <= $4 THEN 'expired' WHEN k.disabled_at IS NOT NULL THEN 'disabled' ELSE 'active' END)
+    WHEN k.revoked_at IS NOT NULL THEN 'revoked' WHEN k.disabled_at IS NOT NULL THEN 'disabled' WHEN k.expires_at <= $4 THEN 'expired' ELSE 'active' END)
   AND ($5::timestamptz IS NULL OR (k.created_at, k.key_id) < ($5, $6))
 ORDER BY k.created_at DESC, k.key_id DESC LIMIT $7`
 

@@ -66,6 +66,22 @@ func testRecords(tb testing.TB, log byte, n int) []Record {
 	return records
 }
 
+// shortRecords is a log of the least entries there are, for when there must be many.
+func shortRecords(tb testing.TB, log byte, n int) []Record {
+	tb.Helper()
+	records := make([]Record, n)
+	for i := range records {
+		e := Entry{Version: Version, Log: testLog(log), ID: testID[EntryID](2, log, i), Time: time.UnixMicro(int64(i)).UTC(), Type: "a",
+			Actor: Actor{Kind: ActorSystem}, How: "system", Outcome: Done}
+		b, err := e.Encode()
+		if err != nil {
+			tb.Fatal(err)
+		}
+		records[i].Entry = b
+	}
+	return relink(records)
+}
+
 // relink puts records in a new order, as somebody would who can rewrite the whole chain.
 func relink(records []Record) []Record {
 	prev := Genesis

@@ -10,7 +10,6 @@ import (
 	"os/exec"
 	"runtime"
 	"testing"
-
 )
 
 func TestKeysDoNotPrint(t *testing.T) {

@@ -151,7 +151,7 @@ func TestForgedSignatures(t *testing.T) {
 	zero := new(big.Int)
 	for what, forged := range map[string][]byte{
 		"r = s = 0": raw(zero, zero), "r = 0": raw(zero, v), "s = 0": raw(r, zero), "r = s = n": raw(n, n), "r = n": raw(n, v),
-		"DER": der, "none": nil, "63 bytes": signature[:63], "65 bytes": append(slices.Clone(signature), 0), "swapped": raw(v, r),
+		"DER": der, "none": nil, "63 bytes": signature[:63], "65 bytes": append(slices.Clone(signature), 0), "zero before s": slices.Insert(slices.Clone(signature), 32, 0), "swapped": raw(v, r),
 		"r = s = 1": raw(big.NewInt(1), big.NewInt(1)), "another byte": append([]byte{signature[0] ^ 1}, signature[1:]...),
 	} {
 		if err := s.VerifySignature(context.Background(), kid, input, forged); !errors.Is(err, ErrBadSignature) {

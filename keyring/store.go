@@ -182,7 +182,7 @@ func (s *store) link(file string, w Wrapped) (won bool, err error) {
 		return false, err
 	}
 	defer os.Remove(temp)
-	err = os.Rename(temp, file)
+	err = os.Link(temp, file)
 	if err != nil && !errors.Is(err, fs.ErrExist) {
 		return false, err
 	}

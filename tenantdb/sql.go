@@ -83,7 +83,7 @@ const newHeadSQL = `INSERT INTO avouch.audit_head (tenant_id, log_id, epoch) VAL
 
 const bumpAllSQL = `
 WITH l AS MATERIALIZED (SELECT tenant_id FROM avouch.audit_head WHERE tenant_id <> $1 ORDER BY tenant_id FOR UPDATE)
-UPDATE avouch.audit_head h SET epoch = $2 + hashtextextended(h.tenant_id::text, $2) FROM l WHERE h.tenant_id = l.tenant_id`
+UPDATE avouch.audit_head h SET epoch = $2 + (hashtextextended(h.tenant_id::text, $2) >> 2) FROM l WHERE h.tenant_id = l.tenant_id`
 
 const setCallerSQL = `SELECT set_config('avouch.tenant', $1, true), set_config('avouch.request', $2, true)`
 
@@ -148,3 +148,11 @@ SELECT relname || ': ' || what FROM (
   UNION ALL SELECT has.relname, 'foreign key points at a table without a tenant' FROM has JOIN pg_constraint k ON k.conrelid = has.oid AND k.contype = 'f'
     WHERE NOT EXISTS (SELECT FROM has h WHERE h.oid = k.confrelid)
 ) found ORDER BY 1`
+
+const healthSQL = `
+SELECT (SELECT count(*) FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+    WHERE n.nspname = 'avouch' AND c.relname ~ '^audit_entry_\d{4}_\d{2}$' AND c.relname > 'audit_entry_' || to_char(now() AT TIME ZONE 'UTC', 'YYYY_MM'))::int,
+  (SELECT c.relpages > 0 FROM pg_class c WHERE c.oid = 'avouch.audit_entry_default'::regclass),
+  coalesce((SELECT max(extract(epoch FROM now() - xact_start)) FROM pg_stat_activity WHERE backend_xmin IS NOT NULL), 0)::float8,
+  current_setting('fsync') = 'on' AND current_setting('full_page_writes') = 'on' AND current_setting('synchronous_commit') <> 'off',
+  current_setting('server_version')`

@@ -242,3 +242,27 @@ func (db *DB) appendIn(ctx context.Context, conn *pgx.Conn, head Head, events []
 	db.remember(&w)
 	return drafts, nil
 }
+
+// Note writes to the few tables whose changes need no entry (the catalogue's exceptions): an answer kept for a retry, a
+// time last used. It takes no head. A change of any other table is refused at its commit.
+func (db *DB) Note(ctx context.Context, c Caller, fn func(*Tx) error) error {
+	conn, err := db.pool.Acquire(ctx)
+	if err != nil {
+		return unreachable(err)
+	}
+	defer conn.Release()
+	if err := begin(ctx, conn.Conn(), "BEGIN", c, nil); err != nil {
+		conn.Conn().Close(context.WithoutCancel(ctx))
+		return unreachable(err)
+	}
+	if err := fn(&Tx{ReadTx{conn.Conn(), c}, db}); err != nil {
+		if end := command(context.WithoutCancel(ctx), conn.Conn(), "ROLLBACK"); end != nil {
+			conn.Conn().Close(context.WithoutCancel(ctx))
+		}
+		return err
+	}
+	if err := db.finish(ctx, conn.Conn()); err != nil {
+		return unavailable(err)
+	}
+	return nil
+}

@@ -120,15 +120,12 @@ func (r *Room) again(ctx context.Context, all []tenantdb.TenantID) error {
 		}
 		before := p.at.size
 		m, fault, err := r.advance(ctx, t, p.at, p.at != (mark{}), left)
-		if err != nil {
-			return err
-		}
 		if fault != nil {
 			err = r.alarm(ctx, t, fault)
 		}
 		left -= max(m.size-before, 0)
 		p.at = m
-		if fault != nil || left > 0 {
+		if fault != nil || err != nil || left > 0 { // done with it, or it cannot be read: the others must not wait for it
 			p.again, p.at = following(t), mark{}
 		}
 		if err != nil {

@@ -28,13 +28,9 @@ type Request struct {
 	ScopesRequested []string `json:"scopes_requested,omitempty" maxItems:"64" doc:"What the agent wants to do. Empty asks only who the agent is."`
 }
 
-// skew is how far our clock and a token's may differ: tokens are made by our own servers.
-const skew = 5 * time.Second
-
 // facts are what a decision is made from. decide is a pure function of them.
 type facts struct {
 	now       time.Time
-	issuer    string
 	claims    agent.Claims
 	forged    error // why the token proves nothing; claims are then empty
 	kidGone   bool  // the signing key has been revoked
@@ -112,7 +108,7 @@ func revoked(f *facts) (verdict, bool) {
 }
 
 func timely(f *facts) (verdict, bool) {
-	switch f.claims.ValidAt(f.now, skew) {
+	switch f.claims.ValidAt(f.now, agent.Skew) {
 	case nil:
 		return verdict{}, false
 	case agent.ErrExpired:
@@ -135,9 +131,8 @@ func suspended(f *facts) (verdict, bool) {
 
 // addressed holds what the token and the key are bound to.
 func addressed(f *facts) (verdict, bool) {
-	bound := !slices.Equal(f.claims.Audience, []string{f.issuer})
 	switch {
-	case bound && !slices.Contains(f.claims.Audience, f.request.TargetResource):
+	case f.claims.Bound() && !slices.Contains(f.claims.Audience, f.request.TargetResource):
 		return no(Denied, true, "The token is bound to other resources"), true
 	case len(f.key.resources) > 0 && !slices.Contains(f.key.resources, f.request.TargetResource):
 		return no(Denied, true, "Your key may not ask about this resource"), true

@@ -6,6 +6,7 @@ import (
 
 	"github.com/avouch-dev/avouch/apikey"
 	"github.com/avouch-dev/avouch/audit"
+	"github.com/avouch-dev/avouch/internal/problem"
 	"github.com/avouch-dev/avouch/internal/web"
 	"github.com/avouch-dev/avouch/tenantdb"
 )
@@ -34,7 +35,8 @@ func (r *Room) Routes(api *web.API[tenantdb.Caller]) {
 }
 
 func (r *Room) serve(api *web.API[tenantdb.Caller], w http.ResponseWriter, req *http.Request, meta web.RequestMeta) error {
-	who, err := r.cfg.Keys.Identify(req.Context(), apikey.FromHeader(req.Header))
+	raw := apikey.FromHeader(req.Header)
+	who, err := r.cfg.Keys.Identify(req.Context(), raw)
 	if err != nil {
 		return err
 	}
@@ -46,6 +48,12 @@ func (r *Room) serve(api *web.API[tenantdb.Caller], w http.ResponseWriter, req *
 		return err
 	}
 	answer, err := r.Verify(req.Context(), Asker{Identity: who, Request: audit.RequestID(meta.ID), CallerRequest: meta.CallerRequestID}, body)
+	if problem.Is(err, problem.Unauthenticated) {
+		// The key is real and does not work: its organisation's log says so.
+		if _, recorded := r.cfg.Keys.Authenticate(req.Context(), raw, meta); recorded != nil {
+			err = recorded
+		}
+	}
 	if err != nil {
 		return err
 	}

@@ -84,8 +84,11 @@ const attempts = 3
 // Verify decides and records. Errors are problems: unauthenticated or denied for the key, too-many for its quota,
 // unavailable if the decision could not be recorded.
 func (r *Room) Verify(ctx context.Context, who Asker, req Request) (*Answer, error) {
-	f := &facts{issuer: r.cfg.Issuer, request: req}
-	r.examine(ctx, f)
+	f := &facts{request: req}
+	f.now = r.cfg.Now()
+	if err := r.examine(ctx, f); err != nil {
+		return nil, err
+	}
 	for n := 0; ; n++ {
 		if err := r.gather(ctx, f, who); err != nil {
 			return nil, err
@@ -146,8 +149,7 @@ func (r *Room) lost(ctx context.Context, f *facts, err error) (again bool, other
 		if err := r.cfg.Signing.Refresh(ctx); err != nil {
 			return false, problem.New(problem.Unavailable, "The signing keys cannot be read now.").Because(err)
 		}
-		r.examine(ctx, f)
-		return true, nil
+		return true, r.examine(ctx, f)
 	case errors.As(err, &spent) && strings.HasPrefix(spent.Subject, tokenCounter):
 		f.usesSpent = true
 		return true, nil
@@ -158,12 +160,16 @@ func (r *Room) lost(ctx context.Context, f *facts, err error) (again bool, other
 }
 
 // examine checks the token itself. What it finds holds whatever tenants do meanwhile, but for the signing key's state.
-func (r *Room) examine(ctx context.Context, f *facts) {
-	f.claims, f.forged = r.cfg.Tokens.Check(ctx, f.request.Token)
+func (r *Room) examine(ctx context.Context, f *facts) (err error) {
+	f.claims, f.forged = r.cfg.Tokens.Check(ctx, f.request.Token, f.now)
 	f.kidGone = errors.Is(f.forged, keyring.ErrRevokedKey)
-	if f.kidGone {
+	switch {
+	case f.kidGone:
 		f.forged = nil
+	case f.forged != nil && !errors.Is(f.forged, agent.ErrMalformed) && !errors.Is(f.forged, agent.ErrForged):
+		return f.forged // not the token's fault
 	}
+	return nil
 }
 
 // gather collects what is known of the service, its key, the owner and the agent, and refuses a key that may not ask.

@@ -16,7 +16,7 @@ import (
 
 func TestPeer(t *testing.T) {
 	t.Parallel()
-	c := begun(t, Config{Dir: t.TempDir(), Roles: []string{"mapped"}})
+	c := begun(t, Config{NoFSync: true, Dir: t.TempDir(), Roles: []string{"mapped"}})
 	admin := c.URL(Superuser, "postgres")
 	must(t, run(t.Context(), admin, "CREATE ROLE avouch_server LOGIN", "CREATE ROLE mapped LOGIN", "CREATE ROLE unmapped LOGIN", "CREATE DATABASE d"))
 	for _, role := range []string{"avouch_server", "mapped"} {
@@ -52,7 +52,7 @@ func TestPeerRefusesOtherUsers(t *testing.T) {
 	if os.Geteuid() != 0 {
 		t.Skip("skipped: only root can become another user")
 	}
-	c := begun(t, Config{Dir: longDir(t)}) // so that the socket is where its owner can reach it
+	c := begun(t, Config{NoFSync: true, Dir: longDir(t)}) // so that the socket is where its owner can reach it
 	connect := func(as *syscall.Credential) string {
 		cmd := exec.Command(copyOfBinary(t, openDir(t)))
 		cmd.Env = append(os.Environ(), connectEnv+"="+c.URL(Superuser, "postgres"))
@@ -76,7 +76,7 @@ func TestPeerRefusesOtherUsers(t *testing.T) {
 func TestLongPath(t *testing.T) {
 	t.Parallel()
 	for name, dir := range map[string]string{"long": longDir(t), "awkward": filepath.Join(t.TempDir(), "a b,c'é")} {
-		c := begun(t, Config{Dir: dir})
+		c := begun(t, Config{NoFSync: true, Dir: dir})
 		url := c.URL(Superuser, "postgres")
 		must(t, run(t.Context(), url, "CREATE TABLE kept (n int)"))
 		if strings.Contains(url, dir) {
@@ -87,7 +87,7 @@ func TestLongPath(t *testing.T) {
 		if _, err := os.Stat(c.address.socketDir); err == nil {
 			t.Errorf("%s: the socket's directory is still there", name)
 		}
-		again := begun(t, Config{Dir: dir})
+		again := begun(t, Config{NoFSync: true, Dir: dir})
 		if again.URL(Superuser, "postgres") != url {
 			t.Errorf("%s: the address has changed", name)
 		}
@@ -95,7 +95,7 @@ func TestLongPath(t *testing.T) {
 		must(t, again.Stop(t.Context()))
 		must(t, os.Mkdir(c.address.socketDir, 0o755)) // somebody else has taken the name
 		t.Cleanup(func() { must(t, os.Remove(c.address.socketDir)) })
-		moved := begun(t, Config{Dir: dir})
+		moved := begun(t, Config{NoFSync: true, Dir: dir})
 		if moved.URL(Superuser, "postgres") == url {
 			t.Errorf("%s: the socket is in a directory that others can enter", name)
 		}
@@ -179,7 +179,7 @@ func TestURL(t *testing.T) {
 			t.Errorf("%s means %+v", url, cfg.Config)
 		}
 	}
-	c := begun(t, Config{Dir: t.TempDir()})
+	c := begun(t, Config{NoFSync: true, Dir: t.TempDir()})
 	psql, err := exec.LookPath("psql")
 	if err != nil {
 		t.Skip("skipped: no psql")

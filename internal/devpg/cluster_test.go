@@ -58,7 +58,7 @@ func TestRestart(t *testing.T) {
 func TestSecondStart(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
-	c := begun(t, Config{Dir: dir})
+	c := begun(t, Config{NoFSync: true, Dir: dir})
 	_, err := Start(t.Context(), Config{Dir: dir})
 	var inUse *InUseError
 	if !errors.Is(err, ErrInUse) || !errors.As(err, &inUse) || inUse.PID != os.Getpid() || !strings.Contains(err.Error(), dir) {
@@ -67,7 +67,7 @@ func TestSecondStart(t *testing.T) {
 	if err := c.Stop(t.Context()); err != nil {
 		t.Error(err)
 	}
-	begun(t, Config{Dir: dir})
+	begun(t, Config{NoFSync: true, Dir: dir})
 }
 
 func TestKillPostgres(t *testing.T) {
@@ -95,7 +95,7 @@ func TestKillPostgres(t *testing.T) {
 func TestOrphanBackend(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
-	c := begun(t, Config{Dir: dir})
+	c := begun(t, Config{NoFSync: true, Dir: dir})
 	url := c.URL(Superuser, "postgres")
 	conn, err := pgx.Connect(t.Context(), url)
 	must(t, err)
@@ -123,34 +123,52 @@ func TestOrphanBackend(t *testing.T) {
 func TestStalePid(t *testing.T) {
 	t.Parallel()
 	needBinaries(t)
-	dir := t.TempDir()
-	c := begun(t, Config{Dir: dir})
-	shm := sharedMemoryOf([]int{c.PID()})
-	must(t, c.Kill())
-	must(t, c.Stop(t.Context()))
-	for _, path := range shm {
-		if _, err := os.Stat(path); err == nil {
-			t.Errorf("%s is left", path)
+	for _, dir := range []string{t.TempDir(), longDir(t)} {
+		c := begun(t, Config{NoFSync: true, Dir: dir})
+		shm := sharedMemoryOf([]int{c.PID()})
+		lock := filepath.Join(c.address.socketDir, socketName+".lock")
+		stale, err := os.ReadFile(lock)
+		must(t, err)
+		must(t, c.Kill())
+		must(t, c.Stop(t.Context()))
+		for _, path := range shm {
+			if _, err := os.Stat(path); err == nil {
+				t.Errorf("%s is left", path)
+			}
+		}
+		innocent := sleep(t, c.acc)
+		must(t, os.MkdirAll(filepath.Dir(lock), 0o700)) // Stop tidies up; kill -9 of our own process would not
+		must(t, os.WriteFile(lock, renumbered(stale, innocent), 0o600))
+		pidFile := filepath.Join(dir, "data", "postmaster.pid")
+		stale, err = os.ReadFile(pidFile)
+		must(t, err)
+		must(t, os.WriteFile(pidFile, renumbered(stale, innocent), 0o600))
+		begun(t, Config{NoFSync: true, Dir: dir})
+		if _, err := os.Readlink("/proc/" + strconv.Itoa(innocent) + "/cwd"); err != nil {
+			t.Errorf("the innocent process: %v", err)
 		}
 	}
-	sleeper := exec.Command("sleep", "600")
-	sleeper.SysProcAttr = &syscall.SysProcAttr{}
-	if c.acc.switched {
-		sleeper.SysProcAttr.Credential = &syscall.Credential{Uid: c.acc.uid, Gid: c.acc.gid}
+}
+
+// sleep runs a process of the server's user that has nothing to do with PostgreSQL.
+func sleep(t *testing.T, acc account) (pid int) {
+	t.Helper()
+	cmd := exec.Command("sleep", "600")
+	cmd.SysProcAttr = &syscall.SysProcAttr{}
+	if acc.switched {
+		cmd.SysProcAttr.Credential = &syscall.Credential{Uid: acc.uid, Gid: acc.gid}
 	}
-	must(t, sleeper.Start())
-	defer func() { _ = sleeper.Wait() }()
-	defer func() { _ = sleeper.Process.Kill() }()
-	for _, path := range []string{filepath.Join(dir, "data", "postmaster.pid"), filepath.Join(dir, "run", socketName+".lock")} {
-		b, err := os.ReadFile(path)
-		must(t, err)
-		_, rest, _ := strings.Cut(string(b), "\n")
-		must(t, os.WriteFile(path, []byte(strconv.Itoa(sleeper.Process.Pid)+"\n"+rest), 0o600))
-	}
-	begun(t, Config{Dir: dir})
-	if err := sleeper.Process.Signal(syscall.Signal(0)); err != nil {
-		t.Errorf("the innocent process: %v", err)
-	}
+	cmd.Dir = "/"
+	must(t, cmd.Start())
+	t.Cleanup(func() { _ = cmd.Wait() }) // killed below
+	t.Cleanup(func() { _ = cmd.Process.Kill() })
+	return cmd.Process.Pid
+}
+
+// renumbered is a lock file that names another process.
+func renumbered(lockFile []byte, pid int) []byte {
+	_, rest, _ := strings.Cut(string(lockFile), "\n")
+	return []byte(strconv.Itoa(pid) + "\n" + rest)
 }
 
 func TestKillParent(t *testing.T) {
@@ -188,14 +206,14 @@ func TestDetached(t *testing.T) {
 	if _, err := Running(dir); !errors.Is(err, ErrNotRunning) {
 		t.Errorf("an empty directory: %v", err)
 	}
-	addr, err := StartDetached(t.Context(), Config{Dir: dir})
+	addr, err := StartDetached(t.Context(), Config{NoFSync: true, Dir: dir})
 	must(t, err)
 	found, err := Running(dir)
 	if err != nil || found != addr {
 		t.Errorf("running at %v, found %v (%v)", addr, found, err)
 	}
 	must(t, run(t.Context(), found.URL(Superuser, "postgres"), "CREATE TABLE kept (n int)"))
-	c := begun(t, Config{Dir: dir})
+	c := begun(t, Config{NoFSync: true, Dir: dir})
 	must(t, run(t.Context(), c.URL(Superuser, "postgres"), "SELECT * FROM kept"))
 	old, err := os.ReadFile(c.place.log() + ".1")
 	if err != nil || !strings.Contains(string(old), "database system is shut down") {
@@ -208,12 +226,12 @@ func TestRemove(t *testing.T) {
 	needBinaries(t)
 	dir := filepath.Join(t.TempDir(), "cluster")
 	must(t, Remove(t.Context(), dir))
-	c := begun(t, Config{Dir: dir})
+	c := begun(t, Config{NoFSync: true, Dir: dir})
 	if err := Remove(t.Context(), dir); !errors.Is(err, ErrInUse) {
 		t.Errorf("removing a cluster in use: %v", err)
 	}
 	must(t, c.Stop(t.Context()))
-	_, err := StartDetached(t.Context(), Config{Dir: dir})
+	_, err := StartDetached(t.Context(), Config{NoFSync: true, Dir: dir})
 	must(t, err)
 	pid, _ := c.place.postmaster()
 	must(t, Remove(t.Context(), dir))
@@ -227,7 +245,7 @@ func TestRemove(t *testing.T) {
 
 func TestStopInterrupted(t *testing.T) {
 	t.Parallel()
-	c := begun(t, Config{Dir: t.TempDir()})
+	c := begun(t, Config{NoFSync: true, Dir: t.TempDir()})
 	must(t, syscall.Kill(c.PID(), syscall.SIGSTOP))
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
@@ -240,7 +258,7 @@ func TestStopInterrupted(t *testing.T) {
 func TestStartError(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
-	c := begun(t, Config{Dir: dir})
+	c := begun(t, Config{NoFSync: true, Dir: dir})
 	must(t, c.Stop(t.Context()))
 	for name, want := range map[string]string{"shared_buffers": "invalid value", "no_such_setting": "unrecognized", "Bad name": "not a setting"} {
 		_, err := Start(t.Context(), Config{Dir: dir, Settings: map[string]string{name: "nonsense"}})
@@ -256,5 +274,5 @@ func TestStartError(t *testing.T) {
 		t.Errorf("a cluster of another version: %v", err)
 	}
 	must(t, os.WriteFile(filepath.Join(dir, "data", "PG_VERSION"), []byte(strconv.Itoa(c.Major())+"\n"), 0o600))
-	begun(t, Config{Dir: dir}) // none of this has left the directory locked
+	begun(t, Config{NoFSync: true, Dir: dir}) // none of this has left the directory locked
 }

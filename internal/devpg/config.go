@@ -58,7 +58,7 @@ var settingName = regexp.MustCompile(`^[a-z][a-z0-9_]*(\.[a-z][a-z0-9_]*)?$`)
 func (c Config) conf(socketDir string) (string, error) {
 	all := baseSettings()
 	if c.NoFSync {
-		all["fsync"], all["full_page_writes"], all["synchronous_commit"] = "off", "off", "off"
+		all["fsync"], all["full_page_writes"] = "off", "off"
 	}
 	maps.Copy(all, c.Settings)
 	all["unix_socket_directories"], all["unix_socket_permissions"], all["port"] = socketDir, "0700", "5432"

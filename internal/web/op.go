@@ -114,10 +114,8 @@ func HandleRaw[In, Out, C any](a *API[C], op Op, fn RawFunc[C]) {
 		meta := exchangeOf(r.Context()).meta
 		r.Body = http.MaxBytesReader(w, r.Body, a.maxBody(rt))
 		if op.Stream {
-			// Both: net/http cancels the request when the deadline for reading passes. A connection without deadlines,
-			// as in tests, has none to lift.
-			conn := http.NewResponseController(w)
-			_, _ = conn.SetReadDeadline(time.Time{}), conn.SetWriteDeadline(time.Time{})
+			// A connection without deadlines, as in tests, has none to lift.
+			_ = http.NewResponseController(w).SetWriteDeadline(time.Time{})
 			return fn(w, r, c, meta)
 		}
 		ctx, cancel := context.WithTimeout(r.Context(), limit)

@@ -1,0 +1,265 @@
+package apikey
+
+import (
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"net/http"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/avouch-dev/avouch/audit"
+	"github.com/avouch-dev/avouch/internal/problem"
+	"github.com/avouch-dev/avouch/internal/web"
+	"github.com/avouch-dev/avouch/keyring"
+	"github.com/avouch-dev/avouch/tenantdb"
+)
+
+func TestIdentify(t *testing.T) {
+	t.Parallel()
+	f := open(t)
+	id, owner := f.owner(t, "Acme")
+	made := f.service(t, owner, NewKey{})
+	elsewhere := on(f.Another(t)) // a server that has nothing in memory
+	for range 2 {
+		for _, room := range []*Room{f.room, elsewhere.room} {
+			who, err := room.Identify(t.Context(), made.Secret.Expose())
+			if err != nil || who != (Identity{id, made.ID}) {
+				t.Errorf("identified as %v, %v", who, err)
+			}
+		}
+	}
+	meta := web.RequestMeta{CallerRequestID: "theirs"}
+	c, err := elsewhere.room.Authenticate(t.Context(), made.Secret.Expose(), meta)
+	if err != nil || c.Tenant() != id || c.Actor() != (audit.Actor{Kind: audit.ActorKey, ID: made.ID}) || !c.May("verify") || c.May("keys:write") || c.May("*") {
+		t.Errorf("authenticated as %+v, %v", c, err)
+	}
+}
+
+// forge makes a well-formed key of an id that somebody has, with another secret.
+func forge(made Created) string {
+	other, _ := mint(made.Kind, made.Live)
+	body := made.Secret.Expose()[:21] + other.Expose()[21:64]
+	return body + checksum(body)
+}
+
+func TestAllRefusalsLookAlike(t *testing.T) {
+	t.Parallel()
+	f := open(t)
+	id, owner := f.owner(t, "Acme")
+	made, gone := f.service(t, owner, NewKey{}), f.service(t, owner, NewKey{})
+	if _, err := f.room.Revoke(t.Context(), owner, gone.ID); err != nil {
+		t.Fatal(err)
+	}
+	unknown, _ := mint(Service, true)
+	retagged := "avk" + made.Secret.Expose()[3:64]
+	before := len(f.Entries(t, id))
+	texts := map[string]bool{}
+	for what, raw := range map[string]string{
+		"nothing": "", "junk": "hello", "mistyped": made.Secret.Expose()[:69] + "!", "unknown": unknown.Expose(), "a wrong secret": forge(made),
+		"another tag": retagged + checksum(retagged), "the hint": made.Hint, "revoked": gone.Secret.Expose(),
+	} {
+		for range 2 { // the second time from memory
+			c, err := f.room.Authenticate(t.Context(), raw, web.RequestMeta{})
+			want(t, err, problem.Unauthenticated, what)
+			if c.Tenant() != (tenantdb.TenantID{}) || len(c.Scopes()) > 0 {
+				t.Errorf("%s: refused as %+v", what, c)
+			}
+			texts[fmt.Sprintf("%v %+v", err, *problem.Of(err))] = true
+		}
+	}
+	if len(texts) != 1 {
+		t.Errorf("refusals differ: %v", texts)
+	}
+	if n := len(f.Entries(t, id)) - before; n != 2 {
+		t.Errorf("%d entries for two uses of one real key", n)
+	}
+}
+
+// TestRefusedStates: on a server that remembers the key, and on one that does not.
+func TestRefusedStates(t *testing.T) {
+	t.Parallel()
+	f := open(t)
+	other := on(f.Another(t))
+	id, owner := f.owner(t, "Acme")
+	do := func(err error) {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	for reason, end := range map[string]func(Created){
+		"revoked":  func(k Created) { do(second(other.room.Revoke(t.Context(), owner, k.ID))) },
+		"disabled": func(k Created) { do(second(other.room.Disable(t.Context(), owner, k.ID))) },
+		"expired":  func(Created) { f.now.move(2 * time.Hour) },
+	} {
+		made := f.service(t, owner, NewKey{ExpiresAt: f.now.Now().Add(time.Hour)})
+		f.as(t, made)
+		end(made)
+		refused(t, f, id, made, reason)
+	}
+	made := f.service(t, owner, NewKey{})
+	f.as(t, made)
+	f.Admin(t, `ALTER TABLE avouch.organisation DISABLE TRIGGER require_entry`)
+	f.Admin(t, `UPDATE avouch.organisation SET suspended_at = now() WHERE tenant_id = $1`, id.String())
+	refused(t, f, id, made, "organisation_suspended")
+	f.Admin(t, `UPDATE avouch.organisation SET suspended_at = NULL WHERE tenant_id = $1`, id.String())
+	f.as(t, made)
+	do(second(f.room.Disable(t.Context(), owner, made.ID)))
+	do(second(f.room.Enable(t.Context(), owner, made.ID)))
+	f.as(t, made)
+}
+
+func refused(t *testing.T, f fixture, id tenantdb.TenantID, made Created, reason string) {
+	t.Helper()
+	for range 2 {
+		_, err := f.room.Authenticate(t.Context(), made.Secret.Expose(), web.RequestMeta{})
+		want(t, err, problem.Unauthenticated, reason)
+	}
+	e := f.Last(t, id)
+	if e.Type != "key.refused" || e.Outcome != audit.Denied || e.Field("reason") != reason || e.Target.ID != made.ID || e.Actor.ID != made.ID {
+		t.Errorf("%s: the entry is %+v", reason, e)
+	}
+}
+
+// TestDestroyedSecret: with the organisation's secret gone, all its keys are, on a server that has them in memory too, and
+// whatever is restored.
+func TestDestroyedSecret(t *testing.T) {
+	t.Parallel()
+	f := open(t)
+	id, owner := f.owner(t, "Acme")
+	made := f.service(t, owner, NewKey{})
+	f.as(t, made)
+	if err := f.Ring.Destroy(t.Context(), id, keyring.UseAPIKey, 1); err != nil {
+		t.Fatal(err)
+	}
+	f.now.move(knownLife)
+	for _, room := range []*Room{f.room, on(f.Another(t)).room} {
+		_, err := room.Identify(t.Context(), made.Secret.Expose())
+		want(t, err, problem.Unauthenticated, "a destroyed secret")
+	}
+}
+
+// TestUnknownKeyTakesAsLong compares what is done for an id that nobody has with what is done for a wrong secret: first
+// what follows the look-up, which is all that could differ, then the whole.
+func TestUnknownKeyTakesAsLong(t *testing.T) {
+	t.Parallel()
+	f := open(t)
+	_, owner := f.owner(t, "Acme")
+	made := f.service(t, owner, NewKey{})
+	v, err := f.room.lookup(t.Context(), made.ID)
+	if err != nil || v == nil {
+		t.Fatalf("looked up %v, %v", v, err)
+	}
+	alike(t, "after the look-up", 2000, 0.5, func(unknown bool) {
+		use := v
+		if unknown {
+			use = nil
+		}
+		if ok, err := f.room.matches(t.Context(), made.ID, sha256.Sum256([]byte("guess")), use); ok || err != nil {
+			t.Fatal(ok, err)
+		}
+	})
+	alike(t, "the whole", 150, 0.5, func(unknown bool) {
+		raw := forge(made)
+		if unknown {
+			key, _ := mint(Service, true)
+			raw = key.Expose()
+		}
+		if _, err := f.room.Identify(t.Context(), raw); !problem.Is(err, problem.Unauthenticated) {
+			t.Fatal(err)
+		}
+	})
+}
+
+// alike measures both ways in turns and compares the medians; a machine that is busy with other tests gets three tries.
+func alike(t *testing.T, what string, times int, least float64, fn func(unknown bool)) {
+	t.Helper()
+	var ratio float64
+	for range 3 {
+		var took [2][]time.Duration
+		for i := range 2 * times {
+			start := time.Now()
+			fn(i%2 == 1)
+			took[i%2] = append(took[i%2], time.Since(start))
+		}
+		for i := range took {
+			slices.Sort(took[i])
+		}
+		ratio = float64(took[1][times/2]) / float64(took[0][times/2])
+		if ratio > least && ratio < 1/least {
+			return
+		}
+	}
+	t.Errorf("%s: an unknown id takes %.2f times as long as a wrong secret", what, ratio)
+}
+
+func TestUnavailableIsNotRefused(t *testing.T) {
+	t.Parallel()
+	f := open(t)
+	_, owner := f.owner(t, "Acme")
+	made := f.service(t, owner, NewKey{})
+	broken := on(f.Another(t))
+	broken.DB.Close()
+	_, err := broken.room.Identify(t.Context(), made.Secret.Expose())
+	want(t, err, problem.Unavailable, "without a database")
+	if strings.Contains(fmt.Sprint(err), made.Secret.Expose()[21:64]) {
+		t.Error("the error holds the key")
+	}
+	if err := f.Ring.Destroy(t.Context(), owner.Tenant(), keyring.UseWrap, 1); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := f.room.Identify(t.Context(), made.Secret.Expose()); err != nil {
+		t.Errorf("another secret of the organisation was destroyed, and the key does not work: %v", err)
+	}
+}
+
+func TestRecent(t *testing.T) {
+	t.Parallel()
+	m, now := newRecent[int](10, time.Minute), time.Now()
+	sum := func(i int) [32]byte { return sha256.Sum256(fmt.Append(nil, i)) }
+	m.put(sum(-1), -1, now)
+	for i := range 1000 {
+		m.put(sum(i), i, now)
+		if v, ok := m.get(sum(-1), now); !ok || v != -1 {
+			t.Fatalf("what is used all the time is forgotten after %d others", i)
+		}
+		if len(m.young)+len(m.old) > 20 {
+			t.Fatalf("it holds %d", len(m.young)+len(m.old))
+		}
+	}
+	if _, ok := m.get(sum(1), now); ok {
+		t.Error("what is not used is remembered")
+	}
+	if _, ok := m.get(sum(-1), now.Add(time.Minute)); ok {
+		t.Error("it is remembered beyond its life")
+	}
+}
+
+func TestFromHeader(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct {
+		header http.Header
+		want   string
+	}{
+		{http.Header{}, ""},
+		{http.Header{"Authorization": {"Bearer k"}}, "k"},
+		{http.Header{"Authorization": {"bearer  k "}}, "k"},
+		{http.Header{"Authorization": {"Basic k"}}, ""},
+		{http.Header{"Authorization": {"k"}}, ""},
+		{http.Header{"X-Api-Key": {"k"}}, "k"},
+		{http.Header{"X-Api-Key": {" k "}, "Authorization": {"Bearer k"}}, "k"},
+		{http.Header{"X-Api-Key": {"k"}, "Authorization": {"Bearer other"}}, ""},
+		{http.Header{"X-Api-Key": {"k", "other"}}, ""},
+		{http.Header{"Authorization": {"Bearer k", "Bearer other"}}, ""},
+	} {
+		if got := FromHeader(tt.header); got != tt.want {
+			t.Errorf("%v: %q", tt.header, got)
+		}
+	}
+	if !problem.Is(errors.Join(Refused()), problem.Unauthenticated) {
+		t.Error("Refused is of another kind")
+	}
+}

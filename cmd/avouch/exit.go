@@ -1,0 +1,123 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"regexp"
+
+	"github.com/alecthomas/kong"
+
+	"github.com/avouch-dev/avouch/internal/client"
+	"github.com/avouch-dev/avouch/internal/problem"
+)
+
+// The exit codes. They are public.
+const (
+	exitWell  = 0
+	exitFalse = 1 // the thing asked about does not hold: denied, missing, tampered, unhealthy
+	exitUsage = 2
+	exitLacks = 3 // the environment lacks something: a setting, a server, a file
+)
+
+// exit is an error that decides the exit code. With a nil err there is nothing more to say than what was printed.
+type exit struct {
+	code int
+	err  error
+}
+
+// Error is what is said.
+func (e *exit) Error() string {
+	if e.err == nil {
+		return "it does not hold"
+	}
+	return e.err.Error()
+}
+
+// Unwrap is the cause.
+func (e *exit) Unwrap() error { return e.err }
+
+func lacks(format string, args ...any) error { return &exit{exitLacks, fmt.Errorf(format, args...)} }
+
+func misused(format string, args ...any) error { return &exit{exitUsage, fmt.Errorf(format, args...)} }
+
+// codeOf is the exit code of an error.
+func codeOf(err error) int {
+	var e *exit
+	var p *client.Problem
+	var parse *kong.ParseError
+	switch {
+	case err == nil:
+		return exitWell
+	case errors.As(err, &e):
+		return e.code
+	case errors.As(err, &parse):
+		return exitUsage
+	case !errors.As(err, &p):
+		return exitLacks
+	}
+	switch p.Kind {
+	case problem.Invalid:
+		return exitUsage
+	case problem.Denied, problem.Missing, problem.Conflict:
+		return exitFalse
+	}
+	return exitLacks
+}
+
+// report tells an error on standard error, in words for people or as one JSON object, and gives its exit code.
+func report(to io.Writer, err error, asJSON bool) int {
+	code := codeOf(err)
+	var e *exit
+	switch {
+	case err == nil, errors.Is(err, context.Canceled), errors.As(err, &e) && e.err == nil:
+	case asJSON:
+		reportJSON(to, err, code)
+	default:
+		reportWords(to, err)
+	}
+	return code
+}
+
+func reportWords(to io.Writer, err error) {
+	fmt.Fprintf(to, "avouch: %s\n", redact(clean(err.Error())))
+	var p *client.Problem
+	var parse *kong.ParseError
+	switch {
+	case errors.As(err, &p):
+		for _, f := range p.Fields {
+			fmt.Fprintf(to, "  %s: %s\n", redact(clean(f.Location)), redact(clean(f.Message)))
+		}
+		fmt.Fprintf(to, "What to do: %s\n", clean(p.Remedy()))
+		if p.RequestID != "" {
+			fmt.Fprintf(to, "Request id: %s\n", clean(p.RequestID))
+		}
+	case errors.As(err, &parse):
+		name := "avouch"
+		if node := parse.Context.Selected(); node != nil {
+			name = node.FullPath()
+		}
+		fmt.Fprintf(to, "What to do: %s --help says how it is used.\n", name)
+	}
+}
+
+func reportJSON(to io.Writer, err error, code int) {
+	out := struct {
+		Error string          `json:"error"`
+		Exit  int             `json:"exit_code"`
+		Was   *client.Problem `json:"problem,omitempty"`
+	}{redact(err.Error()), code, nil}
+	errors.As(err, &out.Was)
+	b, fault := json.Marshal(out)
+	if fault != nil {
+		b = []byte(`{"error":"the error cannot be told as JSON"}`)
+	}
+	fmt.Fprintf(to, "%s\n", b)
+}
+
+// redact blanks what looks like a key or a token: an argument in the wrong place comes back in messages.
+func redact(s string) string {
+	return regexp.MustCompile(`\bav[a-z]_(live|test)_\w+|\beyJ[\w-]+(\.[\w-]*)+`).ReplaceAllString(s, "[secret]")
+}

@@ -1,0 +1,217 @@
+package org
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/mail"
+	"strings"
+	"time"
+	"unicode"
+
+	"github.com/avouch-dev/avouch/audit"
+	"github.com/avouch-dev/avouch/internal/problem"
+	"github.com/avouch-dev/avouch/internal/secret"
+	"github.com/avouch-dev/avouch/internal/web"
+	"github.com/avouch-dev/avouch/keyring"
+	"github.com/avouch-dev/avouch/tenantdb"
+)
+
+// FirstKey makes an organisation's first owner key, inside the transaction that makes the organisation.
+type FirstKey interface {
+	MintOwnerKey(ctx context.Context, tx *tenantdb.Tx) (key secret.String, id string, err error)
+}
+
+// Config is what the room needs.
+type Config struct {
+	DB       *tenantdb.DB
+	Ring     *keyring.Ring
+	FirstKey FirstKey
+	// MonthlyQuota is a new organisation's verifications a month; nil is unlimited. DefaultQuota is what an installation
+	// begins with.
+	MonthlyQuota *int64
+	SignUp       bool             // whether strangers may make organisations
+	Now          func() time.Time // nil is time.Now
+}
+
+// DefaultQuota is an organisation's verifications a month, unless the installation says otherwise.
+const DefaultQuota = 10_000
+
+// Room is the organisations.
+type Room struct{ cfg Config }
+
+// New makes the room.
+func New(cfg Config) *Room {
+	if cfg.Now == nil {
+		cfg.Now = time.Now
+	}
+	return &Room{cfg}
+}
+
+func (r *Room) instant() time.Time { return r.cfg.Now().UTC().Truncate(time.Microsecond) }
+
+// Organisation is a tenant.
+type Organisation struct {
+	ID            tenantdb.TenantID
+	Name          string // public: services see it beside the names of its agents
+	ContactEmail  string // for notices
+	CreatedAt     time.Time
+	SuspendedAt   time.Time // zero if it is not
+	TokenLifetime time.Duration
+	LiveTokens    int    // how many unexpired, unrevoked tokens an agent may have
+	MonthlyQuota  *int64 // verifications a month; nil is unlimited
+	Version       int64
+
+	contact []byte // ContactEmail, sealed
+}
+
+// NewOrganisation is an organisation to be made.
+type NewOrganisation struct {
+	Name         string
+	ContactEmail string // may be empty
+	// Request is the request of a stranger who signs up; zero if Avouch itself or its operator makes it.
+	Request web.RequestMeta
+}
+
+// Created is a new organisation, and the only sight of its first owner key.
+type Created struct {
+	Organisation
+	OwnerKey   secret.String
+	OwnerKeyID string
+}
+
+// Create makes an organisation. The order is the argument: its keys come first, since nothing can be sealed without them;
+// a crash then leaves keys that nobody's data needs. All the rest is one transaction.
+func (r *Room) Create(ctx context.Context, n NewOrganisation) (Created, error) {
+	if err := check(&n.Name, &n.ContactEmail); err != nil {
+		return Created{}, err
+	}
+	made := Created{Organisation: Organisation{
+		ID: tenantdb.NewTenantID(), Name: n.Name, ContactEmail: n.ContactEmail, CreatedAt: r.instant(),
+		TokenLifetime: 24 * time.Hour, LiveTokens: 1000, MonthlyQuota: r.cfg.MonthlyQuota, Version: 1,
+	}}
+	if err := r.cfg.Ring.CreateTenant(ctx, made.ID); err != nil {
+		return Created{}, fmt.Errorf("org.Create: %w", err)
+	}
+	if err := errors.Join(r.seal(ctx, &made.Organisation), r.cfg.Ring.Prepare(ctx, made.ID, audit.SubjectID{})); err != nil {
+		return Created{}, fmt.Errorf("org.Create: %w", err)
+	}
+	err := r.cfg.DB.Create(ctx, maker(made.ID, n.Request), func(tx *tenantdb.Tx) (audit.Event, error) {
+		err := insert(ctx, tx, made.Organisation)
+		if err == nil {
+			made.OwnerKey, made.OwnerKeyID, err = r.cfg.FirstKey.MintOwnerKey(ctx, tx)
+		}
+		return made.created(), err
+	})
+	if err != nil {
+		return Created{}, fmt.Errorf("org.Create: %w", err)
+	}
+	return made, nil
+}
+
+// maker is who makes an organisation: a stranger, or the operator.
+func maker(id tenantdb.TenantID, m web.RequestMeta) tenantdb.Caller {
+	if m.ID.IsZero() {
+		return tenantdb.System(id, "operator")
+	}
+	return tenantdb.NewCaller(tenantdb.CallerSpec{
+		Tenant: id, Actor: audit.Actor{Kind: audit.ActorNobody}, How: "sign-up",
+		RequestID: audit.RequestID(m.ID), CallerRequestID: m.CallerRequestID, Address: m.Address,
+	})
+}
+
+func (c *Created) created() audit.Event {
+	return audit.Event{
+		Type: "organisation.created", Target: audit.Target{Kind: "organisation", ID: c.ID.String()},
+		Public:  []audit.Field{{Name: "owner_key", Value: c.OwnerKeyID}, {Name: "monthly_quota", Value: quota(c.MonthlyQuota)}},
+		Private: c.private(),
+	}
+}
+
+func (o *Organisation) private() []audit.Field {
+	return []audit.Field{{Name: "name", Value: o.Name}, {Name: "contact_email", Value: o.ContactEmail}}
+}
+
+func quota(n *int64) string {
+	if n == nil {
+		return "unlimited"
+	}
+	return fmt.Sprint(*n)
+}
+
+// check says what is wrong with a name or a contact address; nil ones are left alone.
+func check(name, contact *string) error {
+	p := problem.New(problem.Invalid, "The organisation cannot be like that. See `errors`.")
+	if name != nil {
+		if n := len([]rune(*name)); n == 0 || n > 200 || strings.ContainsFunc(*name, unicode.IsControl) || strings.TrimSpace(*name) != *name {
+			p.Fields = append(p.Fields, problem.Field{Location: "body.name", Message: "must have 1 to 200 characters, none of them a control character, and no space at its ends"})
+		}
+	}
+	if contact != nil && *contact != "" && !isAddress(*contact) {
+		p.Fields = append(p.Fields, problem.Field{Location: "body.contact_email", Message: "is not an e-mail address"})
+	}
+	if len(p.Fields) == 0 {
+		return nil
+	}
+	return p
+}
+
+// isAddress accepts a bare address: it goes into the headers of mail.
+func isAddress(s string) bool {
+	a, err := mail.ParseAddress(s)
+	return err == nil && a.Address == s && a.Name == "" && len(s) <= 254 && !strings.ContainsFunc(s, func(c rune) bool {
+		return unicode.IsControl(c) || unicode.IsSpace(c) || c == '"'
+	})
+}
+
+// The address is bound to its organisation and its field, not to a version: it must stay readable when others change.
+const contactItem, contactField = "organisation", "contact"
+
+func (r *Room) seal(ctx context.Context, o *Organisation) (err error) {
+	if o.ContactEmail == "" {
+		o.contact = nil
+		return nil
+	}
+	o.contact, err = r.cfg.Ring.Seal(ctx, o.ID, contactItem, contactField, 0, []byte(o.ContactEmail))
+	return err
+}
+
+func (r *Room) open(ctx context.Context, o *Organisation) error {
+	if len(o.contact) == 0 {
+		return nil
+	}
+	b, err := r.cfg.Ring.Open(ctx, o.ID, contactItem, contactField, 0, o.contact)
+	o.ContactEmail = string(b)
+	return err
+}
+
+func need(c tenantdb.Caller, capability string) error {
+	if c.Actor().Kind == audit.ActorSystem || c.May(capability) {
+		return nil
+	}
+	return problem.New(problem.Denied, "This needs the capability %s.", capability)
+}
+
+// Get is the caller's organisation.
+func (r *Room) Get(ctx context.Context, c tenantdb.Caller) (o Organisation, err error) {
+	if err := need(c, "organisation:read"); err != nil {
+		return Organisation{}, err
+	}
+	err = r.cfg.DB.Read(ctx, c, func(tx *tenantdb.ReadTx) error {
+		o, err = load(ctx, tx)
+		return err
+	})
+	if err == nil {
+		err = r.open(ctx, &o)
+	}
+	if err != nil {
+		return Organisation{}, fmt.Errorf("org.Get: %w", err)
+	}
+	return o, nil
+}
+
+// Contact is where to send an organisation's notices; "" if it gave no address.
+func (r *Room) Contact(ctx context.Context, id tenantdb.TenantID) (string, error) {
+	o, err := r.Get(ctx, tenantdb.System(id, "notice"))
+	return o.ContactEmail, err
+}

@@ -1,0 +1,108 @@
+package server
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+	"net/url"
+	"strings"
+
+	"github.com/avouch-dev/avouch/internal/secret"
+)
+
+// Config is how a server is set up. Each field is a flag of `avouch serve`, and has the environment variable of its env
+// tag.
+type Config struct {
+	Listen        string `env:"AVOUCH_LISTEN" default:"127.0.0.1:8443" help:"Address to listen on."`
+	MetricsListen string `env:"AVOUCH_METRICS_LISTEN" help:"Address of a listener for /metrics alone. Without it, /metrics answers on the main one, to loopback clients."`
+	PprofListen   string `env:"AVOUCH_PPROF_LISTEN" help:"Loopback address for Go's profiler. Off by default."`
+
+	DatabaseURL         string `env:"AVOUCH_DATABASE_URL" required:"" help:"PostgreSQL, as the role avouch_server. TLS and client certificates as libpq has them: sslmode, sslrootcert, sslcert, sslkey."`
+	DatabaseConnections int32  `env:"AVOUCH_DATABASE_CONNECTIONS" default:"16" help:"Most connections for reads and changes. The log has up to eleven more."`
+
+	PlatformKeyFile string        `env:"AVOUCH_PLATFORM_KEY_FILE" help:"File with the platform key, readable by its owner alone."`
+	PlatformKey     secret.String `env:"AVOUCH_PLATFORM_KEY" hidden:"" help:"The platform key itself, base64. Environment only."`
+	KeyStore        string        `env:"AVOUCH_KEY_STORE" required:"" help:"Directory of the organisations' keys. Servers of one installation share it; it must not be in the database's backups."`
+
+	PublicURL      string   `env:"AVOUCH_PUBLIC_URL" help:"Where this installation is reached from outside, and the issuer of its tokens for good: set at the first start."`
+	TrustedProxies []string `env:"AVOUCH_TRUSTED_PROXIES" help:"Addresses or networks whose X-Forwarded-For and X-Forwarded-Proto are believed."`
+	TLSCertFile    string   `env:"AVOUCH_TLS_CERT_FILE" help:"Certificate chain, PEM."`
+	TLSKeyFile     string   `env:"AVOUCH_TLS_KEY_FILE" help:"Its private key, PEM."`
+
+	SignUp       bool  `env:"AVOUCH_SIGN_UP" help:"Let anyone make an organisation."`
+	TenantQuota  int64 `env:"AVOUCH_TENANT_QUOTA" default:"10000" help:"Verifications a month of a new organisation's owner keys; negative is unlimited."`
+	ServiceQuota int64 `env:"AVOUCH_SERVICE_QUOTA" default:"100000" help:"Verifications a month of a new service key; negative is unlimited."`
+
+	OTLPEndpoint  string        `env:"AVOUCH_OTLP_ENDPOINT" help:"Where traces go: an OTLP/HTTP address, https://collector:4318. Off by default."`
+	OTLPCAFile    string        `env:"AVOUCH_OTLP_CA_FILE" help:"Authority of the collector's certificate."`
+	OTLPCertFile  string        `env:"AVOUCH_OTLP_CERT_FILE" help:"Our certificate for the collector."`
+	OTLPKeyFile   string        `env:"AVOUCH_OTLP_KEY_FILE" help:"Its private key."`
+	TraceSeconds  float64       `env:"AVOUCH_TRACES_PER_SECOND" default:"50" help:"How many requests a second are traced at most."`
+	SecurityEmail string        `env:"AVOUCH_SECURITY_CONTACT" help:"Contact of /.well-known/security.txt: a mailto: or https: address."`
+	SMTPURL       string        `env:"AVOUCH_SMTP_URL" help:"Mail relay for notices: smtp://user@host:587. The password is AVOUCH_SMTP_PASSWORD."`
+	SMTPPassword  secret.String `env:"AVOUCH_SMTP_PASSWORD" hidden:""`
+	MailFrom      string        `env:"AVOUCH_MAIL_FROM" help:"Sender of notices."`
+
+	// Development is set by `avouch dev`: plain HTTP on loopback, no quotas, a page that shows the mail that was sent.
+	Development bool   `kong:"-"`
+	Version     string `kong:"-"`
+}
+
+// settings are what a Config means.
+type settings struct {
+	public  *url.URL
+	proxies []netip.Prefix
+}
+
+// ErrConfig wraps what is wrong with a configuration.
+var ErrConfig = errors.New("the configuration is not usable")
+
+func (c *Config) settings(listen string) (s settings, err error) {
+	public := c.PublicURL
+	if public == "" {
+		if !c.loopback(listen) {
+			return s, fmt.Errorf("%w: AVOUCH_PUBLIC_URL is needed: the address by which others reach this installation, and the issuer of its tokens", ErrConfig)
+		}
+		public = "http://" + listen
+	}
+	s.public, err = url.Parse(public)
+	if err != nil || s.public.Host == "" || s.public.Scheme != "http" && s.public.Scheme != "https" {
+		return s, fmt.Errorf("%w: AVOUCH_PUBLIC_URL is not an http or https address", ErrConfig)
+	}
+	if s.public.Scheme == "http" && !c.loopback(s.public.Host) {
+		return s, fmt.Errorf("%w: AVOUCH_PUBLIC_URL is plain http, which is for loopback only: credentials would travel in clear", ErrConfig)
+	}
+	if (c.TLSCertFile == "") != (c.TLSKeyFile == "") {
+		return s, fmt.Errorf("%w: AVOUCH_TLS_CERT_FILE and AVOUCH_TLS_KEY_FILE go together", ErrConfig)
+	}
+	for _, p := range c.TrustedProxies {
+		if !strings.Contains(p, "/") {
+			if a, err := netip.ParseAddr(p); err == nil {
+				p = netip.PrefixFrom(a, a.BitLen()).String()
+			}
+		}
+		prefix, err := netip.ParsePrefix(p)
+		if err != nil {
+			return s, fmt.Errorf("%w: AVOUCH_TRUSTED_PROXIES: %q is neither an address nor a network", ErrConfig, p)
+		}
+		s.proxies = append(s.proxies, prefix.Masked())
+	}
+	return s, nil
+}
+
+func (c *Config) loopback(hostport string) bool {
+	u := url.URL{Host: hostport}
+	host := u.Hostname()
+	if host == "localhost" || strings.HasSuffix(host, ".localhost") {
+		return true
+	}
+	a, err := netip.ParseAddr(host)
+	return err == nil && a.IsLoopback()
+}
+
+func limit(n int64) *int64 {
+	if n < 0 {
+		return nil
+	}
+	return &n
+}

@@ -1,0 +1,108 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"strings"
+
+	"github.com/avouch-dev/avouch/apikey"
+	"github.com/avouch-dev/avouch/audit"
+	"github.com/avouch-dev/avouch/internal/problem"
+	"github.com/avouch-dev/avouch/internal/web"
+	"github.com/avouch-dev/avouch/tenantdb"
+)
+
+// authenticate is the first gate: an API key, or an agent's token, which may come in X-Agent-Token too.
+func (s *Server) authenticate(r *http.Request, meta web.RequestMeta) (tenantdb.Caller, error) {
+	credential := apikey.FromHeader(r.Header)
+	if credential == "" && r.Header.Get("Authorization") == "" {
+		credential = strings.TrimSpace(strings.TrimPrefix(r.Header.Get("X-Agent-Token"), "Bearer "))
+	}
+	switch {
+	case credential == "":
+		return tenantdb.Caller{}, problem.New(problem.Unauthenticated, "This needs an API key: send it as `Authorization: Bearer avk_…`.")
+	case strings.HasPrefix(credential, "ey"):
+		return s.Agents.Authenticate(r.Context(), credential, meta)
+	}
+	return s.Keys.Authenticate(r.Context(), credential, meta)
+}
+
+// allow is the second gate: what the credential may do.
+func allow(_ context.Context, c tenantdb.Caller, capability string) error {
+	if c.May(capability) {
+		return nil
+	}
+	return problem.New(problem.Denied, "This needs the capability %s, which the credential does not have.", capability)
+}
+
+// recheck says whether a caller that was let in some time ago would be let in now. A key is looked up again; an agent
+// opens no streams.
+func (s *Server) recheck(ctx context.Context, c tenantdb.Caller) error {
+	if c.Actor().Kind != audit.ActorKey {
+		return problem.New(problem.Denied, "Only keys may keep a stream open.")
+	}
+	k, err := s.Keys.Get(ctx, tenantdb.System(c.Tenant(), "stream"), c.Actor().ID)
+	if err != nil {
+		return err
+	}
+	if k.Status(s.now()) != apikey.Active {
+		return apikey.Refused()
+	}
+	o, err := s.Org.Get(ctx, tenantdb.System(c.Tenant(), "stream"))
+	if err != nil {
+		return err
+	}
+	if !o.SuspendedAt.IsZero() {
+		return apikey.Refused()
+	}
+	return nil
+}
+
+// refused records what was refused: in the caller's log if it is known who asked, counted by address if not. Our own
+// failures are no refusals. If the denial of a known caller cannot be recorded, the caller has been denied all the same.
+func (s *Server) refused(ctx context.Context, meta web.RequestMeta, c *tenantdb.Caller, operation string, p *problem.Error) {
+	switch {
+	case p.Kind == problem.Internal || p.Kind == problem.Unavailable:
+		return
+	case c == nil || c.Tenant().IsZero() || p.Kind == problem.TooMany:
+		s.denials.add(meta.Address, string(p.Kind))
+		return
+	}
+	if operation == "" {
+		operation = "none"
+	}
+	_, err := s.DB.Record(context.WithoutCancel(ctx), *c, audit.Event{
+		Type: "request.refused", Outcome: audit.Denied, Target: audit.Target{Kind: "operation", ID: operation},
+		Public: []audit.Field{{Name: "kind", Value: string(p.Kind)}}, Private: []audit.Field{{Name: "address", Value: meta.Address.String()}},
+	})
+	if err != nil {
+		s.log.ErrorContext(ctx, "a denial was not recorded", "operation", operation, "request_id", meta.ID, "error", err)
+	}
+}
+
+// leaked is told of a credential that came where it may have been seen. If it is real, its owner's log says so, and the
+// owner gets a notice.
+func (s *Server) leaked(ctx context.Context, credential string) {
+	meta := web.MetaOf(ctx)
+	who, err := s.Keys.Identify(ctx, credential)
+	if err != nil {
+		var p *problem.Error
+		if errors.As(err, &p) && p.Kind == problem.Unavailable {
+			s.log.ErrorContext(ctx, "a leaked credential could not be looked up", "request_id", meta.ID, "error", err)
+		}
+		return
+	}
+	c := tenantdb.NewCaller(tenantdb.CallerSpec{
+		Tenant: who.Tenant, Actor: audit.Actor{Kind: audit.ActorNobody}, How: "none", RequestID: audit.RequestID(meta.ID), Address: meta.Address,
+	})
+	err = s.DB.Change(ctx, c, func(tx *tenantdb.Tx) (audit.Event, error) {
+		return audit.Event{
+			Type: "key.leaked", Target: audit.Target{Kind: "key", ID: who.KeyID}, Outcome: audit.Denied,
+			Public: []audit.Field{{Name: "where", Value: "request"}}, Private: []audit.Field{{Name: "address", Value: meta.Address.String()}},
+		}, tx.Enqueue(ctx, notice{Tenant: who.Tenant.String(), Template: "key-leaked", About: who.KeyID})
+	})
+	if err != nil {
+		s.log.ErrorContext(ctx, "a leaked key's owner was not told", "request_id", meta.ID, "error", err)
+	}
+}

@@ -1,0 +1,236 @@
+package server
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/netip"
+	"sync"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/avouch-dev/avouch/agent"
+	"github.com/avouch-dev/avouch/apikey"
+	"github.com/avouch-dev/avouch/incident"
+	"github.com/avouch-dev/avouch/internal/web"
+	"github.com/avouch-dev/avouch/keyring"
+	"github.com/avouch-dev/avouch/org"
+	"github.com/avouch-dev/avouch/policy"
+	"github.com/avouch-dev/avouch/tenantdb"
+	"github.com/avouch-dev/avouch/trail"
+	"github.com/avouch-dev/avouch/verify"
+)
+
+// Server is an Avouch server: the rooms, wired.
+type Server struct {
+	cfg      Config
+	set      settings
+	log      *slog.Logger
+	metrics  *prometheus.Registry
+	traces   *traces
+	Platform *keyring.Platform
+	Ring     *keyring.Ring
+	DB       *tenantdb.DB
+	Signing  *keyring.Signing
+	Org      *org.Room
+	Keys     *apikey.Room
+	Agents   *agent.Room
+	Policy   *policy.Room
+	Verify   *verify.Room
+	Trail    *trail.Room
+	Incident *incident.Room
+	Mail     Mailer
+	api      *web.API[tenantdb.Caller]
+	denials  *denials
+	health   health
+	stopped  context.CancelFunc
+	work     sync.WaitGroup
+	stopJobs func(context.Context) error
+}
+
+// Open makes a server that is about to listen on the given address. It refuses to if the database, the keys or the issuer
+// do not fit. Close it in the end.
+func Open(ctx context.Context, cfg Config, listen string, log *slog.Logger) (*Server, error) {
+	set, err := cfg.settings(listen)
+	if err != nil {
+		return nil, err
+	}
+	s := &Server{cfg: cfg, set: set, log: log, metrics: prometheus.NewRegistry()}
+	if s.traces, err = newTraces(ctx, &cfg); err != nil {
+		return nil, err
+	}
+	if err := s.openKeys(ctx); err != nil {
+		return nil, err
+	}
+	if err := s.openRooms(ctx); err != nil {
+		s.Close()
+		return nil, err
+	}
+	s.routes()
+	s.background()
+	return s, nil
+}
+
+func (s *Server) openKeys(ctx context.Context) (err error) {
+	s.Platform, err = keyring.LoadPlatform(s.cfg.PlatformKey, s.cfg.PlatformKeyFile)
+	if err != nil {
+		return fmt.Errorf("server.Open: %w", err)
+	}
+	store, err := s.Platform.Wrapper(keyring.ForKeyStore)
+	if err != nil {
+		return fmt.Errorf("server.Open: %w", err)
+	}
+	if err := keyring.CreateStore(ctx, s.cfg.KeyStore, store); err != nil {
+		return fmt.Errorf("server.Open: %w", err)
+	}
+	s.Ring, err = keyring.New(ctx, keyring.Config{Dir: s.cfg.KeyStore, Platform: s.Platform, Wrapper: store})
+	if err != nil {
+		return fmt.Errorf("server.Open: %w", err)
+	}
+	return nil
+}
+
+func (s *Server) openRooms(ctx context.Context) (err error) {
+	batches := newBatchMetrics(s.metrics)
+	s.DB, err = tenantdb.Open(ctx, tenantdb.Config{
+		URL: s.cfg.DatabaseURL, Sealer: s.Ring, Log: s.log, Tracer: s.traces.provider, Observe: batches.observe, Connections: s.cfg.DatabaseConnections,
+	})
+	if err != nil {
+		return fmt.Errorf("server.Open: %w", err)
+	}
+	signing, err := s.Platform.Wrapper(keyring.ForSigning)
+	if err != nil {
+		return fmt.Errorf("server.Open: %w", err)
+	}
+	issuer := s.set.public.String()
+	s.Keys = apikey.New(apikey.Config{DB: s.DB, Ring: s.Ring, ServiceQuota: limit(s.cfg.ServiceQuota)})
+	s.Org = org.New(org.Config{DB: s.DB, Ring: s.Ring, FirstKey: s.Keys, MonthlyQuota: limit(s.cfg.TenantQuota), SignUp: s.cfg.SignUp})
+	if err := s.Org.EnsurePlatform(ctx); err != nil {
+		return fmt.Errorf("server.Open: %w", err)
+	}
+	if err := s.Org.FixIssuer(ctx, issuer); err != nil {
+		return fmt.Errorf("server.Open: %w", err)
+	}
+	s.Signing = keyring.NewSigning(keyring.NewSigningTable(s.DB, tenantdb.System(tenantdb.Platform, "signing")), signing, time.Now)
+	if err := s.Signing.Rotate(ctx); err != nil {
+		return fmt.Errorf("server.Open: signing keys: %w", err)
+	}
+	parsed, err := agent.ParseIssuer(issuer)
+	if err != nil {
+		return fmt.Errorf("server.Open: %w", err)
+	}
+	s.Policy = policy.New(policy.Config{DB: s.DB, Ring: s.Ring})
+	s.Agents = agent.New(agent.Config{DB: s.DB, Ring: s.Ring, Signing: s.Signing, Scopes: s.Policy, Issuer: parsed})
+	s.Incident = incident.New(incident.Config{DB: s.DB})
+	s.Trail = trail.New(trail.Config{
+		DB: s.DB, Sealer: s.Ring, Host: s.set.public.Host, Log: s.log, Raise: s.Incident.Raise, Recheck: s.recheck,
+	})
+	s.Verify = verify.New(verify.Config{DB: s.DB, Keys: s.Keys, Tokens: s.Agents.Checker(), Signing: s.Signing, Issuer: issuer})
+	s.denials = newDenials(s.DB, s.log)
+	return nil
+}
+
+// routes registers every operation.
+func (s *Server) routes() {
+	s.api = web.New(web.Config[tenantdb.Caller]{
+		Title: "Avouch", Version: s.cfg.Version, Description: description, Tags: tags,
+		PublicURL: s.set.public, TrustedProxies: s.set.proxies,
+		Authenticate: s.authenticate, Allow: allow, Refused: s.refused, Leaked: s.leaked,
+		Idempotency: &idempotency{db: s.DB, ring: s.Ring},
+		Logger:      s.log, Metrics: s.metrics, Tracer: s.traces.provider,
+	})
+	s.Verify.Routes(s.api)
+	s.Agents.Routes(s.api)
+	s.Policy.Routes(s.api)
+	s.Keys.Routes(s.api)
+	s.Org.Routes(s.api)
+	s.Trail.Routes(s.api)
+	s.Incident.Routes(s.api)
+	s.wellKnown()
+	s.probes()
+}
+
+// Handler answers requests.
+func (s *Server) Handler() http.Handler { return s.api }
+
+// URL is the public one, the issuer of tokens.
+func (s *Server) URL() string { return s.set.public.String() }
+
+// grace is how long requests that are under way may take to end when the server stops.
+const grace = 20 * time.Second
+
+// Serve answers on the listener until ctx ends, then lets what is under way finish.
+func (s *Server) Serve(ctx context.Context, l net.Listener) error {
+	var secure *tls.Config
+	if s.cfg.TLSCertFile != "" {
+		cert, err := newCertificate(s.cfg.TLSCertFile, s.cfg.TLSKeyFile)
+		if err != nil {
+			return fmt.Errorf("%w: %w", ErrConfig, err)
+		}
+		secure = web.TLS(cert.get)
+	}
+	srv := web.Server(s.api, s.log, secure, web.Limits{})
+	failed := make(chan error, 1)
+	go func() {
+		if secure != nil {
+			failed <- srv.ServeTLS(l, "", "")
+		} else {
+			failed <- srv.Serve(l)
+		}
+	}()
+	select {
+	case err := <-failed:
+		return fmt.Errorf("server.Serve: %w", err)
+	case <-ctx.Done():
+	}
+	s.health.stopping.Store(true)
+	end, cancel := context.WithTimeout(context.WithoutCancel(ctx), grace)
+	defer cancel()
+	if err := srv.Shutdown(end); err != nil && !errors.Is(err, http.ErrServerClosed) {
+		srv.Close()
+		return fmt.Errorf("server.Serve: requests were cut off: %w", err)
+	}
+	return nil
+}
+
+// Close ends background work and the database's connections.
+func (s *Server) Close() {
+	ctx, cancel := context.WithTimeout(context.Background(), grace)
+	defer cancel()
+	if s.stopped != nil {
+		s.stopped()
+		if s.stopJobs != nil {
+			if err := s.stopJobs(ctx); err != nil {
+				s.log.WarnContext(ctx, "jobs were cut off", "error", err)
+			}
+		}
+		s.work.Wait()
+	}
+	if s.denials != nil {
+		s.denials.flush(ctx)
+	}
+	if s.DB != nil {
+		s.DB.Close()
+	}
+	s.traces.close(ctx)
+}
+
+func isLoopback(a netip.Addr) bool { return a.IsValid() && a.Unmap().IsLoopback() }
+
+// RevokeSigningKey ends a signing key in an emergency: when it returns, every server refuses every token that it signed.
+func (s *Server) RevokeSigningKey(ctx context.Context, by tenantdb.Caller, kid string) error {
+	if err := s.Signing.Revoke(ctx, keyring.NewSigningTable(s.DB, by), kid); err != nil {
+		return fmt.Errorf("server.RevokeSigningKey: %w", err)
+	}
+	// A decision made with the old keys was made at an epoch that is now old: the append refuses it, and whoever decides
+	// again reads the keys again.
+	if err := s.DB.MoveEpochs(ctx); err != nil {
+		return fmt.Errorf("server.RevokeSigningKey: the key is revoked, but not every server knows; do it again: %w", err)
+	}
+	return nil
+}

@@ -1,0 +1,72 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/avouch-dev/avouch/internal/web"
+	"github.com/avouch-dev/avouch/tenantdb"
+)
+
+// A claim takes the row if there is none, or if whoever had it is long gone. Answers are forgotten after a day.
+const claimSQL = `
+INSERT INTO avouch.idempotency AS i (tenant_id, actor, key, request) VALUES ($1, $2, $3, $4)
+ON CONFLICT (tenant_id, actor, key) DO UPDATE SET request = excluded.request, answer = NULL, created_at = now()
+WHERE i.answer IS NULL AND i.created_at < now() - $5::interval OR i.created_at < now() - $6::interval
+RETURNING true`
+
+const claimedSQL = `SELECT request, answer, created_at FROM avouch.idempotency WHERE tenant_id = $1 AND actor = $2 AND key = $3`
+
+const finishSQL = `UPDATE avouch.idempotency SET answer = $5 WHERE tenant_id = $1 AND actor = $2 AND key = $3 AND request = $4`
+
+const releaseSQL = `DELETE FROM avouch.idempotency WHERE tenant_id = $1 AND actor = $2 AND key = $3 AND request = $4 AND answer IS NULL`
+
+const forgetSQL = `DELETE FROM avouch.idempotency WHERE tenant_id = $1 AND created_at < now() - $2::interval`
+
+type claimed struct {
+	request, answer []byte
+	at              time.Time
+}
+
+// claim is one step for all servers: the row belongs to whoever inserted it.
+func claim(ctx context.Context, db *tenantdb.DB, c tenantdb.Caller, at web.Attempt) (found claimed, mine bool, err error) {
+	err = db.Note(ctx, c, func(tx *tenantdb.Tx) error {
+		err := tx.QueryRow(ctx, claimSQL, c.Tenant(), actorOf(c), at.Key, fingerprint(at), lease, kept).Scan(&mine)
+		if !errors.Is(err, pgx.ErrNoRows) {
+			return err
+		}
+		return tx.QueryRow(ctx, claimedSQL, c.Tenant(), actorOf(c), at.Key).Scan(&found.request, &found.answer, &found.at)
+	})
+	return found, mine, err
+}
+
+func finish(ctx context.Context, db *tenantdb.DB, c tenantdb.Caller, at web.Attempt, sealed []byte) error {
+	return db.Note(ctx, c, func(tx *tenantdb.Tx) error {
+		n, err := tx.Exec(ctx, finishSQL, c.Tenant(), actorOf(c), at.Key, fingerprint(at), sealed)
+		if err == nil && n != 1 {
+			err = errors.New("the key is held by another attempt")
+		}
+		if err != nil {
+			return fmt.Errorf("server.idempotency: %w", err)
+		}
+		return nil
+	})
+}
+
+func release(ctx context.Context, db *tenantdb.DB, c tenantdb.Caller, at web.Attempt) error {
+	return db.Note(ctx, c, func(tx *tenantdb.Tx) error {
+		_, err := tx.Exec(ctx, releaseSQL, c.Tenant(), actorOf(c), at.Key, fingerprint(at))
+		return err
+	})
+}
+
+func forgetAnswers(ctx context.Context, db *tenantdb.DB, c tenantdb.Caller) error {
+	return db.Note(ctx, c, func(tx *tenantdb.Tx) error {
+		_, err := tx.Exec(ctx, forgetSQL, c.Tenant(), kept)
+		return err
+	})
+}

@@ -1,0 +1,175 @@
+package server
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"fmt"
+	"os"
+	"sync"
+	"time"
+
+	"go.opentelemetry.io/otel/attribute"
+	"go.opentelemetry.io/otel/exporters/otlp/otlptrace/otlptracehttp"
+	"go.opentelemetry.io/otel/sdk/resource"
+	sdktrace "go.opentelemetry.io/otel/sdk/trace"
+	"go.opentelemetry.io/otel/trace"
+	"golang.org/x/time/rate"
+)
+
+// traces makes spans, sends them to a collector if there is one, and keeps the last ones for `avouch trace`.
+type traces struct {
+	provider *sdktrace.TracerProvider
+	recent   *recentSpans
+}
+
+func newTraces(ctx context.Context, cfg *Config) (*traces, error) {
+	t := &traces{recent: &recentSpans{}}
+	options := []sdktrace.TracerProviderOption{
+		sdktrace.WithResource(resource.NewSchemaless(attribute.String("service.name", "avouch"), attribute.String("service.version", cfg.Version))),
+		sdktrace.WithSampler(sdktrace.ParentBased(&steadySampler{rate.NewLimiter(rate.Limit(cfg.TraceSeconds), max(1, int(cfg.TraceSeconds)))})),
+		sdktrace.WithSpanProcessor(t.recent),
+	}
+	if cfg.OTLPEndpoint != "" {
+		tlsConfig, err := collectorTLS(cfg)
+		if err != nil {
+			return nil, fmt.Errorf("%w: %w", ErrConfig, err)
+		}
+		exporter, err := otlptracehttp.New(ctx, otlptracehttp.WithEndpointURL(cfg.OTLPEndpoint), otlptracehttp.WithTLSClientConfig(tlsConfig))
+		if err != nil {
+			return nil, fmt.Errorf("%w: AVOUCH_OTLP_ENDPOINT: %w", ErrConfig, err)
+		}
+		options = append(options, sdktrace.WithBatcher(exporter))
+	}
+	t.provider = sdktrace.NewTracerProvider(options...)
+	return t, nil
+}
+
+func collectorTLS(cfg *Config) (*tls.Config, error) {
+	c := &tls.Config{MinVersion: tls.VersionTLS12}
+	if cfg.OTLPCAFile != "" {
+		pem, err := os.ReadFile(cfg.OTLPCAFile)
+		if err != nil {
+			return nil, fmt.Errorf("AVOUCH_OTLP_CA_FILE: %w", err)
+		}
+		c.RootCAs = x509.NewCertPool()
+		if !c.RootCAs.AppendCertsFromPEM(pem) {
+			return nil, fmt.Errorf("AVOUCH_OTLP_CA_FILE holds no certificate")
+		}
+	}
+	if cfg.OTLPCertFile != "" || cfg.OTLPKeyFile != "" {
+		cert, err := tls.LoadX509KeyPair(cfg.OTLPCertFile, cfg.OTLPKeyFile)
+		if err != nil {
+			return nil, fmt.Errorf("AVOUCH_OTLP_CERT_FILE and AVOUCH_OTLP_KEY_FILE: %w", err)
+		}
+		c.Certificates = []tls.Certificate{cert}
+	}
+	return c, nil
+}
+
+func (t *traces) close(ctx context.Context) {
+	if t == nil {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, 3*time.Second)
+	defer cancel()
+	t.provider.Shutdown(ctx) // what the collector did not take is lost: traces are no evidence
+}
+
+// steadySampler takes so many traces a second: all of them at rest, and few enough under load.
+type steadySampler struct{ limit *rate.Limiter }
+
+// ShouldSample implements the SDK's interface.
+func (s *steadySampler) ShouldSample(p sdktrace.SamplingParameters) sdktrace.SamplingResult {
+	decision := sdktrace.Drop
+	if s.limit.Allow() {
+		decision = sdktrace.RecordAndSample
+	}
+	return sdktrace.SamplingResult{Decision: decision, Tracestate: trace.SpanContextFromContext(p.ParentContext).TraceState()}
+}
+
+// Description implements the SDK's interface.
+func (s *steadySampler) Description() string { return "steady" }
+
+// Span is a span as `avouch trace` shows it.
+type Span struct {
+	Name     string    `json:"name"`
+	ID       string    `json:"id"`
+	Parent   string    `json:"parent,omitempty"`
+	Start    time.Time `json:"start"`
+	Duration int64     `json:"duration_us"`
+	Failed   bool      `json:"failed,omitempty"`
+}
+
+const (
+	keptTraces = 2048
+	mostSpans  = 64 // of one trace
+	requestKey = "avouch.request_id"
+)
+
+// recentSpans keeps the spans of the last traces, by the request id on their first span.
+type recentSpans struct {
+	mu     sync.Mutex
+	order  []trace.TraceID
+	traces map[trace.TraceID][]Span
+	byID   map[string]trace.TraceID
+}
+
+// OnStart implements the SDK's interface.
+func (r *recentSpans) OnStart(context.Context, sdktrace.ReadWriteSpan) {}
+
+// OnEnd keeps a span that was sampled.
+func (r *recentSpans) OnEnd(s sdktrace.ReadOnlySpan) {
+	id := s.SpanContext().TraceID()
+	span := Span{
+		Name: s.Name(), ID: s.SpanContext().SpanID().String(), Start: s.StartTime().UTC(), Duration: s.EndTime().Sub(s.StartTime()).Microseconds(),
+		Failed: s.Status().Code != 0,
+	}
+	if s.Parent().IsValid() {
+		span.Parent = s.Parent().SpanID().String()
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.traces == nil {
+		r.traces, r.byID = map[trace.TraceID][]Span{}, map[string]trace.TraceID{}
+	}
+	if _, known := r.traces[id]; !known {
+		r.order = append(r.order, id)
+		if len(r.order) > keptTraces {
+			r.evict()
+		}
+	}
+	if len(r.traces[id]) < mostSpans {
+		r.traces[id] = append(r.traces[id], span)
+	}
+	for _, a := range s.Attributes() {
+		if a.Key == requestKey {
+			r.byID[a.Value.AsString()] = id
+		}
+	}
+}
+
+func (r *recentSpans) evict() {
+	old := r.order[0]
+	r.order = r.order[1:]
+	delete(r.traces, old)
+	for request, id := range r.byID {
+		if id == old {
+			delete(r.byID, request)
+			return
+		}
+	}
+}
+
+// Shutdown implements the SDK's interface.
+func (r *recentSpans) Shutdown(context.Context) error { return nil }
+
+// ForceFlush implements the SDK's interface.
+func (r *recentSpans) ForceFlush(context.Context) error { return nil }
+
+// of is the spans of a request, if this server answered it and traced it, and not long ago.
+func (r *recentSpans) of(request string) []Span {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return append([]Span(nil), r.traces[r.byID[request]]...)
+}
