@@ -114,6 +114,9 @@ func New(cfg Config) *Room {
 	return r
 }
 
+// DID is an agent's decentralised identifier, did:web of the issuer.
+func (r *Room) DID(a ID) string { return r.issuer.DID(a) }
+
 // Checker is the room's checker of tokens, so that all who check share what it remembers.
 func (r *Room) Checker() *Checker { return r.checker }
 

@@ -32,11 +32,16 @@ type house struct {
 func open(t testing.TB) *house {
 	t.Helper()
 	h := &house{Door: doortest.Open(t), clock: newClock()}
+	h.begin(t)
+	return h
+}
+
+func (h *house) begin(t testing.TB) {
+	t.Helper()
 	h.Install(t)
 	h.room = h.newRoom(t, h.Door)
 	h.tenant = h.Tenant(t, "Acme")
 	h.owner = h.Caller(h.tenant, tenantdb.Everything)
-	return h
 }
 
 // newRoom is the room as one server has it.
@@ -177,7 +182,9 @@ func TestOwnersLifetime(t *testing.T) {
 	if d := life(Wish{}); d != 24*time.Hour {
 		t.Errorf("by default %s", d)
 	}
-	set := func(interval string) { h.set(t, `UPDATE avouch.organisation SET token_lifetime = $1::interval`, interval) }
+	set := func(interval string) {
+		h.set(t, `UPDATE avouch.organisation SET token_lifetime = $1::interval`, interval)
+	}
 	set("10 minutes")
 	if d := life(Wish{}); d != 10*time.Minute {
 		t.Errorf("after the setting: %s", d)

@@ -1,6 +1,8 @@
 package agent
 
 import (
+	"flag"
+	"os"
 	"slices"
 	"testing"
 	"time"
@@ -37,8 +39,15 @@ func (m *machine) pick() *model {
 	return rapid.SampledFrom(m.agents).Draw(m.t, "agent")
 }
 
+func (m *machine) must(err error) {
+	if err != nil {
+		m.t.Fatal(err)
+	}
+}
+
 func (m *machine) register() {
-	a, token := m.h.register(m.t)
+	a, token, err := m.h.room.Register(m.t.Context(), m.h.owner, Registration{Name: "x"})
+	m.must(err)
 	m.agents = append(m.agents, &model{id: a.ID, tokens: []modelToken{{raw: token}}})
 }
 
@@ -112,7 +121,7 @@ func (m *machine) revokeAll() {
 func (m *machine) check() {
 	for _, a := range m.agents {
 		got, err := m.h.room.Get(m.t.Context(), m.h.owner, a.id)
-		must(m.t, err)
+		m.must(err)
 		want := Active
 		switch {
 		case a.revoked:
@@ -124,7 +133,7 @@ func (m *machine) check() {
 			m.t.Fatalf("the agent is %s, want %s", got.Status(), want)
 		}
 		records, err := m.h.room.Tokens(m.t.Context(), m.h.owner, a.id, nil, "", 200)
-		must(m.t, err)
+		m.must(err)
 		if len(records) != len(a.tokens) {
 			m.t.Fatalf("%d records of %d tokens", len(records), len(a.tokens))
 		}
@@ -140,6 +149,14 @@ func (m *machine) check() {
 		}
 	}
 	m.h.clock.forward(time.Second)
+}
+
+// TestMain makes a run of rapid shorter than its default, since each step is several commits: -rapid.checks says otherwise.
+func TestMain(m *testing.M) {
+	if err := flag.Set("rapid.checks", "20"); err != nil {
+		panic(err)
+	}
+	os.Exit(m.Run())
 }
 
 func TestStateMachine(t *testing.T) {

@@ -168,7 +168,7 @@ type registerOutput struct {
 }
 
 type issueInput struct {
-	agentPath
+	ID   ID `path:"id" doc:"The agent's id"`
 	Body struct {
 		Resources []string `json:"resources,omitempty" maxItems:"16" doc:"The services that the token is for, by the names that they give as target_resource. It is denied everywhere else"`
 		Lifetime  int64    `json:"lifetime_seconds,omitempty" minimum:"300" maximum:"86400" doc:"As long as the organisation allows if left out"`
@@ -190,7 +190,7 @@ type agentPath struct {
 }
 
 type tokenPath struct {
-	agentPath
+	ID  ID      `path:"id" doc:"The agent's id"`
 	JTI TokenID `path:"jti" doc:"The token's id"`
 }
 
@@ -207,7 +207,7 @@ type listOutput struct {
 }
 
 type updateInput struct {
-	agentPath
+	ID ID `path:"id" doc:"The agent's id"`
 	web.IfMatch
 	Body struct {
 		Name        *string              `json:"name,omitempty"`
@@ -218,7 +218,7 @@ type updateInput struct {
 }
 
 type scopesInput struct {
-	agentPath
+	ID ID `path:"id" doc:"The agent's id"`
 	web.IfMatch
 	Body struct {
 		Scopes []string `json:"scopes" nullable:"false" doc:"All scopes that the agent has from now on"`
@@ -226,7 +226,7 @@ type scopesInput struct {
 }
 
 type tokensInput struct {
-	agentPath
+	ID ID `path:"id" doc:"The agent's id"`
 	web.Page
 	Status TokenStatus `query:"status" enum:"live,revoked,expired" doc:"Only tokens in this state"`
 }

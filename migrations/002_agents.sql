@@ -52,6 +52,7 @@ CREATE TABLE avouch.api_key (
 COMMENT ON COLUMN avouch.api_key.resources IS 'what the key may ask about; empty is anything';
 COMMENT ON COLUMN avouch.api_key.owners IS 'whose agents the key may verify, by tenant; empty is anybody''s';
 CALL avouch.protect('avouch.api_key');
+CREATE INDEX api_key_newest ON avouch.api_key (tenant_id, created_at DESC, key_id);
 
 CREATE TABLE avouch.api_key_verifier (
   tenant_id        uuid NOT NULL,

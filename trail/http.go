@@ -131,7 +131,6 @@ type proofOutput struct {
 		Seq    int64     `json:"seq"`
 		Entry  []byte    `json:"entry" doc:"The entry's bytes, base64: deterministic CBOR"`
 		Leaf   string    `json:"leaf"`
-		Prev   string    `json:"prev"`
 		Hashes []string  `json:"hashes" doc:"The inclusion proof, from the leaf up, hexadecimal"`
 		Head   proofHead `json:"head"`
 	}
@@ -144,8 +143,8 @@ func (r *Room) proofOverHTTP(ctx context.Context, c tenantdb.Caller, in *proofIn
 	}
 	var out proofOutput
 	b := &out.Body
-	b.Log, b.Origin, b.Seq, b.Entry = p.Log.String(), audit.Origin(r.cfg.Host, p.Log), in.Seq, p.Record.Entry
-	b.Leaf, b.Prev = hex.EncodeToString(p.Record.Leaf[:]), hex.EncodeToString(p.Record.Prev[:])
+	b.Log, b.Origin, b.Seq, b.Entry = p.Log.String(), audit.Origin(r.cfg.Host, p.Log), p.Seq, p.Entry
+	b.Leaf = hex.EncodeToString(p.Leaf[:])
 	b.Head = proofHead{Size: p.Size, Root: hex.EncodeToString(p.Root[:]), Link: hex.EncodeToString(p.Link[:])}
 	b.Hashes = make([]string, len(p.Hashes))
 	for i, h := range p.Hashes {
@@ -154,8 +153,8 @@ func (r *Room) proofOverHTTP(ctx context.Context, c tenantdb.Caller, in *proofIn
 	return &out, nil
 }
 
-// stated is one event as it comes in.
-type stated struct {
+// Event is one statement as it comes in.
+type Event struct {
 	Action  string          `json:"action,omitempty" maxLength:"200" doc:"What was done, such as mail.sent"`
 	Object  string          `json:"object,omitempty" maxLength:"2000" doc:"What it was done to"`
 	Outcome string          `json:"outcome,omitempty" maxLength:"64" doc:"How it ended"`
@@ -166,8 +165,8 @@ type stated struct {
 
 type stateInput struct {
 	Body struct {
-		stated
-		Events []stated `json:"events,omitempty" maxItems:"100" doc:"Several events; then the other fields are not given"`
+		Event
+		Events []Event `json:"events,omitempty" maxItems:"100" doc:"Several events; then the other fields are not given"`
 	}
 }
 
@@ -188,8 +187,8 @@ type stateOutput struct {
 
 func (r *Room) stateOverHTTP(ctx context.Context, c tenantdb.Caller, in *stateInput) (*stateOutput, error) {
 	events := in.Body.Events
-	if one := in.Body.stated; len(events) == 0 {
-		events = []stated{one}
+	if one := in.Body.Event; len(events) == 0 {
+		events = []Event{one}
 	} else if one.Action+one.Object+one.Outcome+one.Output+one.Parent != "" || one.Detail != nil {
 		return nil, problem.New(problem.Invalid, "Give one event, or `events`, and not both.")
 	}
@@ -213,7 +212,7 @@ func (r *Room) stateOverHTTP(ctx context.Context, c tenantdb.Caller, in *stateIn
 	return &out, nil
 }
 
-func (e *stated) statement() (Statement, error) {
+func (e *Event) statement() (Statement, error) {
 	s := Statement{Action: e.Action, Object: e.Object, Outcome: e.Outcome}
 	if e.Output != "" {
 		if n, err := hex.Decode(s.Output[:], []byte(e.Output)); err != nil || n != len(s.Output) {

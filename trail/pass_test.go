@@ -144,7 +144,7 @@ func TestPassBesideAppends(t *testing.T) {
 func TestPassHoldsNoSnapshot(t *testing.T) {
 	t.Parallel()
 	s := enter(t, func(c *Config) { c.Pass = PassLimits{Rows: 1000} })
-	s.fill(t, s.acme, 2500)
+	s.fill(t, s.acme, 1200)
 	done := make(chan error, 1)
 	go func() { done <- s.room.Pass(t.Context()) }()
 	seen := 0

@@ -97,7 +97,8 @@ func (r *Room) State(ctx context.Context, c tenantdb.Caller, all []Statement) ([
 	return nil, problem.New(problem.Unavailable, "The organisation's rules change too fast to record this now. Try again.")
 }
 
-const stateTries = 8
+// stateTries is many, since each costs one turn of the batch, and a caller who is refused would only ask again.
+const stateTries = 32
 
 func (r *Room) state(ctx context.Context, c tenantdb.Caller, head tenantdb.Head, all []Statement) ([]tenantdb.Position, error) {
 	drafts := make([]tenantdb.Draft, len(all))

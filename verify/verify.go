@@ -13,6 +13,7 @@ import (
 	"github.com/avouch-dev/avouch/apikey"
 	"github.com/avouch-dev/avouch/audit"
 	"github.com/avouch-dev/avouch/internal/problem"
+	"github.com/avouch-dev/avouch/internal/web"
 	"github.com/avouch-dev/avouch/keyring"
 	"github.com/avouch-dev/avouch/policy"
 	"github.com/avouch-dev/avouch/tenantdb"
@@ -46,13 +47,14 @@ func New(cfg Config) *Room {
 
 // Answer is what a service is told.
 type Answer struct {
-	Allowed   bool     `json:"allowed" doc:"Whether to let the agent in: the only field that you need."`
-	Decision  Decision `json:"decision" enum:"ALLOWED,DENIED,REVOKED,EXPIRED"`
-	Reason    string   `json:"reason" doc:"A sentence for a person."`
-	Agent     *Agent   `json:"agent" nullable:"true" doc:"Null unless the token's signature is ours and you may know."`
-	RequestID string   `json:"request_id"`
-	Audit     Evidence `json:"audit"`
-	Policy    string   `json:"policy_version" doc:"The rules that decided."`
+	Allowed  bool     `json:"allowed" doc:"Whether to let the agent in: the only field that you need."`
+	Decision Decision `json:"decision" enum:"ALLOWED,DENIED,REVOKED,EXPIRED"`
+	Reason   string   `json:"reason" doc:"A sentence for a person."`
+	// Agent is null unless the token's signature is ours and the service may know.
+	Agent     web.Nullable[Agent] `json:"agent" doc:"Null unless the token's signature is ours and you may know."`
+	RequestID string              `json:"request_id"`
+	Audit     Evidence            `json:"audit"`
+	Policy    string              `json:"policy_version" doc:"The rules that decided."`
 }
 
 // Agent is what a service learns of an agent.
@@ -323,7 +325,7 @@ func (c *conclusion) answer(f *facts, who Asker, pos tenantdb.Position) *Answer 
 		Policy: policy.Version, Audit: Evidence{Log: pos.Log.String(), Seq: int64(pos.Seq), Leaf: fmt.Sprintf("%x", pos.Leaf)},
 	}
 	if c.verdict.known {
-		a.Agent = &Agent{
+		a.Agent.Value = &Agent{
 			DID: f.claims.Subject, AgentID: f.claims.Agent.String(), Name: f.agent.name, Owner: f.owner.name, ActiveScopes: c.verdict.active,
 		}
 	}

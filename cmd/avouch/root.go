@@ -2,7 +2,7 @@ package main
 
 import (
 	"context"
-	"fmt"
+	"errors"
 	"io"
 	"os"
 	"strings"
@@ -15,5 +15,105 @@ import (
 type root struct {
 	Globals globals `embed:""`
 
-	Verify versionless `kong:"-"`
+	Verify   verifyCmd   `cmd:"" group:"agents" help:"Ask whether to let an agent in."`
+	Agents   agentsCmd   `cmd:"" group:"agents" help:"Agents and their tokens."`
+	Revoke   revokeCmd   `cmd:"" group:"agents" help:"Revoke an agent at once, for good, with all its tokens."`
+	Scopes   scopesCmd   `cmd:"" group:"agents" help:"What agents can be allowed to do."`
+	Audit    auditCmd    `cmd:"" group:"proof" help:"Read, check and export the log."`
+	Trace    traceCmd    `cmd:"" group:"proof" help:"Show everything that one request did."`
+	Keys     keysCmd     `cmd:"" group:"account" help:"API keys of your organisation and its services."`
+	Orgs     orgsCmd     `cmd:"" name:"organisations" group:"account" help:"Your organisation, and new ones."`
+	VersionC versionCmd  `cmd:"" name:"version" group:"program" help:"Say which build this is."`
+	Version  versionFlag `short:"V" help:"Say which build this is."`
+}
+
+// globals is what every command is given: the flags that all have, and where it reads and writes.
+type globals struct {
+	JSON bool `env:"AVOUCH_JSON" help:"Print JSON on standard output: one object, or one a line."`
+
+	In     io.Reader           `kong:"-"`
+	Out    io.Writer           `kong:"-"`
+	Err    io.Writer           `kong:"-"`
+	Now    func() time.Time    `kong:"-"`
+	Getenv func(string) string `kong:"-"`
+}
+
+const about = `Registers agents, verifies their tokens, and proves from a tamper-evident log what they did.
+
+The commands under "Agents" and "Your organisation", and audit tail and trace, ask the server at AVOUCH_URL with the key in AVOUCH_API_KEY. Keys and tokens are never arguments: those are for all to see on this machine.
+
+Every flag can be set by a variable: --limit of "avouch agents list" by AVOUCH_AGENTS_LIST_LIMIT, and flags whose help names a variable by that one.
+
+Exit codes: 0 well, 1 the thing asked about does not hold (denied, tampered, unhealthy), 2 wrong usage, 3 the environment lacks something.`
+
+// run is the program but for the process around it.
+func run(ctx context.Context, args []string) int {
+	g := globals{In: os.Stdin, Out: os.Stdout, Err: os.Stderr, Now: time.Now, Getenv: os.Getenv}
+	cli := root{Globals: g}
+	derived := map[*kong.Value]bool{}
+	parser, err := kong.New(&cli,
+		kong.Name("avouch"), kong.Description(about), kong.Writers(g.Out, g.Err),
+		kong.ConfigureHelp(kong.HelpOptions{Compact: true, NoExpandSubcommands: true, WrapUpperBound: 100}),
+		kong.ExplicitGroups([]kong.Group{
+			{Key: "server", Title: "Run a server:"}, {Key: "agents", Title: "Agents:"}, {Key: "proof", Title: "Proof:"},
+			{Key: "account", Title: "Your organisation:"}, {Key: "program", Title: "This program:"},
+		}),
+		kong.PostBuild(func(k *kong.Kong) error {
+			variables("AVOUCH", k.Model.Node, derived)
+			return nil
+		}),
+		kong.ValueFormatter(func(v *kong.Value) string {
+			if derived[v] {
+				return v.Help // its variable follows from its name, and would be noise
+			}
+			return kong.DefaultHelpValueFormatter(v)
+		}),
+		kong.BindTo(ctx, (*context.Context)(nil)),
+	)
+	if err != nil {
+		return report(g.Err, err, false)
+	}
+	wantsJSON := func() bool { return cli.Globals.JSON || strings.Contains(" "+strings.Join(args, " ")+" ", " --json ") }
+	parsed, err := parser.Parse(args)
+	if err != nil {
+		return report(g.Err, unfinished(err), wantsJSON())
+	}
+	return report(g.Err, parsed.Run(&cli.Globals), wantsJSON())
+}
+
+// unfinished turns the parser's list of all that could follow into a sentence.
+func unfinished(err error) error {
+	var p *kong.ParseError
+	if !errors.As(err, &p) || !strings.HasPrefix(p.Error(), "expected one of") {
+		return err
+	}
+	return misused("a command is missing. avouch%s --help lists them", strings.TrimPrefix(" "+p.Context.Command(), " "))
+}
+
+// variables gives each flag that has none the variable of its place: AVOUCH_AGENTS_LIST_LIMIT. A shared AVOUCH_LIMIT
+// would turn up in commands that nobody thought of.
+func variables(prefix string, node *kong.Node, derived map[*kong.Value]bool) {
+	for _, f := range node.Flags {
+		if len(f.Envs) > 0 || f.Name == "help" || f.Name == "version" {
+			continue
+		}
+		name := prefix + "_" + upper(f.Name)
+		f.Envs, f.Tag.Envs = []string{name}, []string{name}
+		derived[f.Value] = true
+	}
+	for _, child := range node.Children {
+		variables(prefix+"_"+upper(child.Name), child, derived)
+	}
+}
+
+func upper(name string) string { return strings.ToUpper(strings.ReplaceAll(name, "-", "_")) }
+
+// page is where a command prints for people.
+func (g *globals) page() page {
+	p := page{to: g.Out}
+	if f, ok := g.Out.(*os.File); ok {
+		p.width = terminalWidth(f)
+	}
+	p.colour = p.width > 0 && g.Getenv("NO_COLOR") == "" && g.Getenv("TERM") != "dumb"
+	return p
 }

@@ -216,7 +216,7 @@ func TestDetached(t *testing.T) {
 	c := begun(t, Config{NoFSync: true, Dir: dir})
 	must(t, run(t.Context(), c.URL(Superuser, "postgres"), "SELECT * FROM kept"))
 	old, err := os.ReadFile(c.place.log() + ".1")
-	if err != nil || !strings.Contains(string(old), "database system is shut down") {
+	if err != nil || !strings.Contains(string(old), "received fast shutdown request") || strings.Contains(string(old), "immediate") {
 		t.Errorf("the first was not stopped cleanly: %s (%v)", old, err)
 	}
 }

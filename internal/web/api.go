@@ -65,6 +65,7 @@ type API[C any] struct {
 	cfg        Config[C]
 	huma       huma.API
 	caught     *catcher
+	describing string          // the operation that is being registered: it names the types of its bodies
 	mux        *http.ServeMux  // every route, and a last one that answers for the rest
 	routes     *http.ServeMux  // every route, asked only by that last one: what would have matched but for the method
 	plain      map[string]bool // paths that are served over plain HTTP too

@@ -143,6 +143,7 @@ func (a *API[C]) describe(op Op, register func(huma.Operation)) *route {
 	if op.Scope != "" && a.cfg.Allow == nil {
 		panic("web: " + op.ID + " names a scope, but Config.Allow is nil")
 	}
+	a.describing = op.ID
 	register(a.operation(op))
 	d := a.caught.operation
 	rt := &route{op: op, repeated: map[string]bool{}, series: a.metrics.of(op.ID, op.Method), described: d, run: a.caught.handler}

@@ -14,7 +14,7 @@ import (
 
 // openAPI is huma's configuration: none of its own routes, links or formats, only what decodes, validates and describes.
 func (a *API[C]) openAPI() huma.Config {
-	schemas := huma.NewMapRegistry("#/components/schemas/", schemaName)
+	schemas := huma.NewMapRegistry("#/components/schemas/", func(t reflect.Type, hint string) string { return schemaName(t, hint, a.describing) })
 	tags := make([]*huma.Tag, len(a.cfg.Tags))
 	for i, t := range a.cfg.Tags {
 		tags[i] = &huma.Tag{Name: t.Name, Description: t.Description}
@@ -41,16 +41,31 @@ func (a *API[C]) openAPI() huma.Config {
 }
 
 // schemaName is Type, or PackageType where the package's name says something: two rooms may each have a View.
-func schemaName(t reflect.Type, hint string) string {
+func schemaName(t reflect.Type, hint, operation string) string {
 	name := huma.DefaultSchemaNamer(t, hint)
 	for t.Kind() == reflect.Pointer {
 		t = t.Elem()
 	}
 	room := path.Base(t.PkgPath())
+	if t.Name() == "" && operation != "" {
+		// A body without a name of its own: rooms have types of the same name, operations do not.
+		return title(operation) + name
+	}
 	if t.Name() == "" || t.PkgPath() == "" || room == "web" || strings.HasPrefix(strings.ToLower(name), room) {
 		return name
 	}
 	return strings.ToUpper(room[:1]) + room[1:] + name
+}
+
+// title makes a name of a type from an operation's id: list-keys becomes ListKeys.
+func title(operation string) string {
+	var b strings.Builder
+	for part := range strings.SplitSeq(operation, "-") {
+		if part != "" {
+			b.WriteString(strings.ToUpper(part[:1]) + part[1:])
+		}
+	}
+	return b.String()
 }
 
 // operation is what huma and OpenAPI are told of an operation.
@@ -103,8 +118,8 @@ func (a *API[C]) renderSpec() []byte {
 	spec := a.huma.OpenAPI()
 	all := spec.Components.Schemas.Map()
 	// huma describes its own error document in any case; ours is Problem.
-	delete(all, schemaName(reflect.TypeFor[huma.ErrorModel](), ""))
-	delete(all, schemaName(reflect.TypeFor[huma.ErrorDetail](), ""))
+	delete(all, schemaName(reflect.TypeFor[huma.ErrorModel](), "", ""))
+	delete(all, schemaName(reflect.TypeFor[huma.ErrorDetail](), "", ""))
 	b, err := json.MarshalIndent(spec, "", " ")
 	if err != nil {
 		panic("web: the OpenAPI document cannot be encoded: " + err.Error())

@@ -1,0 +1,104 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+)
+
+// chore is what runs over and over beside a measurement until its context ends. It counts what it did in done.
+type chore func(ctx context.Context, base string, done map[string]float64) error
+
+// exports downloads the log of the organisation that verifies, again and again.
+func exports(s *scene) chore {
+	return func(ctx context.Context, base string, done map[string]float64) error {
+		n, err := fetch(ctx, base+"/api/v1/audit/export", s.auditor, io.Discard)
+		done["export_bytes"] += float64(n)
+		if err == nil {
+			done["exports"]++
+		}
+		return err
+	}
+}
+
+// walks reads the entries of that log page by page, from the oldest on, again and again.
+func walks(s *scene) chore {
+	return func(ctx context.Context, base string, done map[string]float64) error {
+		c := client{base, http.DefaultClient}
+		for cursor := ""; ; {
+			var page struct {
+				Entries []struct{} `json:"entries"`
+				Next    string     `json:"next_cursor"`
+			}
+			path := "/api/v1/audit/entries?order=oldest&limit=100&cursor=" + url.QueryEscape(cursor)
+			if cursor == "" {
+				path = "/api/v1/audit/entries?order=oldest&limit=100"
+			}
+			if _, err := c.call(ctx, "GET", path, s.auditor, "", nil, &page); err != nil {
+				return err
+			}
+			done["pages"]++
+			done["entries"] += float64(len(page.Entries))
+			if cursor = page.Next; cursor == "" {
+				return nil
+			}
+		}
+	}
+}
+
+// fetch reads what is at a URL into w.
+func fetch(ctx context.Context, from, key string, w io.Writer) (int64, error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, from, nil)
+	if err != nil {
+		return 0, fmt.Errorf("bench.fetch: %w", err)
+	}
+	if key != "" {
+		req.Header.Set("Authorization", "Bearer "+key)
+	}
+	res, err := http.DefaultClient.Do(req)
+	if err != nil {
+		return 0, fmt.Errorf("bench.fetch: %w", err)
+	}
+	defer res.Body.Close()
+	if res.StatusCode != http.StatusOK {
+		return 0, fmt.Errorf("bench.fetch: %s: %s", req.URL.Path, res.Status)
+	}
+	n, err := io.Copy(w, res.Body)
+	if err != nil {
+		return n, fmt.Errorf("bench.fetch: %s: %w", req.URL.Path, err)
+	}
+	return n, nil
+}
+
+// running is a chore that is under way.
+type running struct {
+	cancel context.CancelFunc
+	ended  chan error
+	done   map[string]float64
+}
+
+func (c chore) run(ctx context.Context, base string) *running {
+	ctx, cancel := context.WithCancel(ctx)
+	r := &running{cancel, make(chan error, 1), map[string]float64{}}
+	go func() {
+		for {
+			if err := c(ctx, base, r.done); err != nil {
+				if ctx.Err() != nil {
+					err = nil // cut off by us
+				}
+				r.ended <- err
+				return
+			}
+		}
+	}()
+	return r
+}
+
+// stop ends the chore and says what it did.
+func (r *running) stop() (map[string]float64, error) {
+	r.cancel()
+	err := <-r.ended
+	return r.done, err
+}

@@ -1,0 +1,100 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"net/http"
+	"time"
+
+	"github.com/avouch-dev/avouch/internal/client"
+	"github.com/avouch-dev/avouch/internal/secret"
+)
+
+type orgsCmd struct {
+	Show   orgsShow   `cmd:"" help:"Show the organisation that the key belongs to."`
+	Create orgsCreate `cmd:"" help:"Sign up a new organisation, and get its first owner key."`
+}
+
+// orgView is an organisation as the API shows it.
+type orgView struct {
+	TenantID      string    `json:"tenant_id"`
+	Name          string    `json:"name"`
+	ContactEmail  string    `json:"contact_email"`
+	CreatedAt     time.Time `json:"created_at"`
+	TokenLifetime int64     `json:"token_lifetime_seconds"`
+	LiveTokens    int64     `json:"live_tokens"`
+	MonthlyQuota  *int64    `json:"monthly_quota"`
+	OwnerKeyID    string    `json:"owner_key_id"`
+}
+
+func (o orgView) details(p page, now time.Time) error {
+	quota := "unlimited"
+	if o.MonthlyQuota != nil {
+		quota = grouped(*o.MonthlyQuota) + " a month with owner keys"
+	}
+	return writeDetails(p, "", []detail{
+		{"tenant id", cell{o.TenantID, bold}},
+		{"name", cell{text: o.Name}},
+		{"notices to", cell{text: o.ContactEmail}},
+		{"tokens live", cell{text: (time.Duration(o.TokenLifetime) * time.Second).String()}},
+		{"tokens an agent", cell{text: "at most " + grouped(o.LiveTokens)}},
+		{"verifications", cell{text: quota}},
+		{"created", cell{text: instant(o.CreatedAt, now)}},
+	})
+}
+
+type orgsShow struct {
+	remote `embed:""`
+}
+
+// Run shows the caller's organisation.
+func (c *orgsShow) Run(ctx context.Context, g *globals) error {
+	answer, err := c.do(ctx, g, client.Call{Path: api("organisation")})
+	if err != nil {
+		return err
+	}
+	return show(g, answer.Body, func(p page, o orgView) error { return o.details(p, g.Now()) })
+}
+
+type orgsCreate struct {
+	URL        string `name:"url" env:"AVOUCH_URL" placeholder:"URL" help:"The server: https://host, or http://127.0.0.1:port on this machine."`
+	disclosure `embed:""`
+	Name       string `arg:"" help:"Its public name: services see it beside the names of its agents."`
+	Email      string `placeholder:"ADDRESS" help:"Where notices go."`
+}
+
+// Help is shown under the usage.
+func (*orgsCreate) Help() string {
+	return `It needs no key, where the installation lets strangers sign up. The owner key can do everything, does not expire, and is shown once.
+
+    avouch organisations create "Example Ltd" --email ops@example.com --secret-file owner.key`
+}
+
+// Run signs an organisation up.
+func (c *orgsCreate) Run(ctx context.Context, g *globals) error {
+	body := map[string]any{"name": c.Name}
+	if c.Email != "" {
+		body["contact_email"] = c.Email
+	}
+	nobody, err := (&remote{URL: c.URL}).connect(secret.String{})
+	if err != nil {
+		return err
+	}
+	signUp := func() (client.Answer, error) {
+		return nobody.Do(ctx, client.Call{Method: http.MethodPost, Path: api("organisations"), Body: body})
+	}
+	return c.made(g, "owner_key", signUp, func(p page, raw json.RawMessage, key string) error {
+		var o orgView
+		if err := (client.Answer{Body: raw}).Into(&o); err != nil {
+			return err
+		}
+		if err := o.details(p, g.Now()); err != nil {
+			return err
+		}
+		return writeDetails(p, "", []detail{
+			{"owner key", cell{key, bold}},
+			{"key id", cell{text: o.OwnerKeyID}},
+			{"", cell{"The key is shown this once. Programs expect it in AVOUCH_API_KEY.", faint}},
+		})
+	})
+}

@@ -1,0 +1,96 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"os"
+
+	"github.com/avouch-dev/avouch/internal/client"
+)
+
+// disclosure is where a secret goes that is shown once.
+type disclosure struct {
+	Quiet      bool   `short:"q" xor:"secret" help:"Print the secret alone, for a variable of the shell."`
+	SecretFile string `placeholder:"FILE" xor:"secret" help:"Write the secret to this new file, for its owner alone, and do not print it."`
+}
+
+// open makes the file before the secret is made: a secret that cannot be kept would be lost.
+func (d *disclosure) open() (*os.File, error) {
+	if d.SecretFile == "" {
+		return nil, nil
+	}
+	f, err := os.OpenFile(d.SecretFile, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	if err != nil {
+		return nil, lacks("the secret's file cannot be made: %w", err)
+	}
+	return f, nil
+}
+
+// made prints what was made, with the secret that is in one of its fields, or puts that into its file. make is asked only
+// once the file is there.
+func (d *disclosure) made(g *globals, field string, make func() (client.Answer, error), human func(page, json.RawMessage, string) error) error {
+	file, err := d.open()
+	if err != nil {
+		return err
+	}
+	answer, err := make()
+	if err != nil {
+		if file != nil {
+			file.Close()
+			os.Remove(d.SecretFile)
+		}
+		return err
+	}
+	var body map[string]json.RawMessage
+	var secret string
+	if err := answer.Into(&body); err != nil {
+		return err
+	}
+	if err := (client.Answer{Body: or(body[field], `""`)}).Into(&secret); err != nil {
+		return err
+	}
+	if file != nil {
+		if err := keep(file, secret); err != nil {
+			return err
+		}
+		delete(body, field)
+		if answer.Body, err = json.Marshal(body); err != nil {
+			return err
+		}
+		secret = "[in " + d.SecretFile + "]"
+	}
+	switch {
+	case d.Quiet:
+		_, err = fmt.Fprintln(g.Out, secret)
+		return err
+	case g.JSON:
+		return printJSON(g.Out, answer.Body)
+	}
+	return human(g.page(), answer.Body, secret)
+}
+
+func keep(file *os.File, secret string) error {
+	_, err := fmt.Fprintln(file, secret)
+	if err == nil {
+		err = file.Sync()
+	}
+	if e := file.Close(); err == nil {
+		err = e
+	}
+	if err != nil {
+		return lacks("the secret was made and could not be written: revoke it and make another: %w", err)
+	}
+	return nil
+}
+
+// once is the key under which a request that makes something does so once.
+type once struct {
+	IdempotencyKey string `placeholder:"TEXT" help:"Sent again with the same text, the request makes nothing new and gets the first answer."`
+}
+
+func (o *once) header() map[string][]string {
+	if o.IdempotencyKey == "" {
+		return nil
+	}
+	return map[string][]string{"Idempotency-Key": {o.IdempotencyKey}}
+}

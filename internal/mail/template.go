@@ -1,0 +1,75 @@
+package mail
+
+import (
+	"bytes"
+	"embed"
+	"errors"
+	htmltemplate "html/template"
+	"strings"
+	texttemplate "text/template"
+)
+
+// Template names a kind of mail. Its files are templates/<name>.txt, which also defines the subject, and .html.
+type Template string
+
+// The templates, and what each is filled with.
+const (
+	KeyLeaked Template = "key_leaked" // KeyLeakedData
+	Incident  Template = "incident"   // IncidentData
+)
+
+// Templates are all templates.
+func Templates() []Template { return []Template{KeyLeaked, Incident} }
+
+// KeyLeakedData fills KeyLeaked: a key was sent where others could read it.
+type KeyLeakedData struct {
+	Organisation string
+	KeyName      string
+	Hint         string // what identifies the key to its owner, and is no secret
+	Where        string // how it was sent: "in the address of a request"
+	When         string
+	RequestID    string
+	URL          string // of the page where the key is replaced; may be empty
+}
+
+// IncidentData fills Incident: something is wrong in an organisation, or in the installation.
+type IncidentData struct {
+	Organisation string
+	Kind         string
+	Detail       string
+	When         string
+	ID           string
+	URL          string // may be empty
+}
+
+//go:embed templates
+var files embed.FS
+
+// Render makes the message of a template. Everything in data is escaped for where it stands; the subject becomes one line.
+func Render(t Template, to string, data any) (Message, error) {
+	m := Message{To: to}
+	text, err := texttemplate.New("").Option("missingkey=error").ParseFS(files, "templates/"+string(t)+".txt")
+	if err != nil {
+		return m, wrap("Render", errors.New("there is no such template"))
+	}
+	html, err := htmltemplate.New("").ParseFS(files, "templates/"+string(t)+".html")
+	if err != nil {
+		return m, wrap("Render", err)
+	}
+	var b bytes.Buffer
+	if err := text.ExecuteTemplate(&b, string(t)+".subject", data); err != nil {
+		return m, wrap("Render", err)
+	}
+	m.Subject = oneLine(b.String())
+	b.Reset()
+	if err := text.ExecuteTemplate(&b, string(t)+".txt", data); err != nil {
+		return m, wrap("Render", err)
+	}
+	m.Text = strings.TrimSpace(strings.ToValidUTF8(b.String(), "")) + "\n"
+	b.Reset()
+	if err := html.ExecuteTemplate(&b, string(t)+".html", data); err != nil {
+		return m, wrap("Render", err)
+	}
+	m.HTML = strings.ToValidUTF8(b.String(), "")
+	return m, nil
+}
