@@ -41,8 +41,6 @@ func BenchmarkIssue(b *testing.B) {
 	for name, agents := range map[string]int{"agents=1": 1, "agents=100": 100} {
 		b.Run(name, func(b *testing.B) { benchmarkIssue(b, agents, Wish{Lifetime: MinLifetime}) })
 	}
-	b.Run("resources", func(b *testing.B) { benchmarkIssue(b, 100, Wish{Lifetime: MinLifetime, Resources: []string{"https://a.example"}}) })
-	b.Run("uses", func(b *testing.B) { benchmarkIssue(b, 100, Wish{Lifetime: MinLifetime, MaxUses: 5}) })
 	b.Run("bound", func(b *testing.B) {
 		benchmarkIssue(b, 100, Wish{Lifetime: MinLifetime, Resources: []string{"https://a.example"}, MaxUses: 5})
 	})

@@ -24,7 +24,7 @@ type disk struct {
 
 // measure fills the book: cold starts, then the rounds.
 func (s *stage) measure(ctx context.Context, b *book) error {
-	if err := s.starts_(ctx, b); err != nil {
+	if err := s.coldStarts(ctx, b); err != nil {
 		return err
 	}
 	if err := s.restart(ctx); err != nil {
@@ -60,7 +60,7 @@ func (s *stage) measure(ctx context.Context, b *book) error {
 // settle is how long a server that has just started is left alone before its idle memory is read.
 const settle = 700 * time.Millisecond
 
-func (s *stage) starts_(ctx context.Context, b *book) error {
+func (s *stage) coldStarts(ctx context.Context, b *book) error {
 	for range s.starts {
 		if err := s.restart(ctx); err != nil {
 			return err

@@ -128,7 +128,7 @@ func (s *Server) openRooms(ctx context.Context) (err error) {
 	s.Agents = agent.New(agent.Config{DB: s.DB, Ring: s.Ring, Signing: s.Signing, Scopes: s.Policy, Issuer: parsed})
 	s.Incident = incident.New(incident.Config{DB: s.DB})
 	s.Trail = trail.New(trail.Config{
-		DB: s.DB, Sealer: s.Ring, Host: s.set.public.Host, Log: s.log, Raise: s.Incident.Raise, Recheck: s.recheck,
+		DB: s.DB, Sealer: s.Ring, Host: s.set.public.Host, Log: s.log, Raise: s.Incident.Raise, Recheck: s.recheck, Spans: s.traces.recent.of,
 	})
 	s.Verify = verify.New(verify.Config{DB: s.DB, Keys: s.Keys, Tokens: s.Agents.Checker(), Signing: s.Signing, Issuer: issuer})
 	s.denials = newDenials(s.DB, s.log)

@@ -15,6 +15,9 @@ import (
 	sdktrace "go.opentelemetry.io/otel/sdk/trace"
 	"go.opentelemetry.io/otel/trace"
 	"golang.org/x/time/rate"
+
+	"github.com/avouch-dev/avouch/audit"
+	"github.com/avouch-dev/avouch/trail"
 )
 
 // traces makes spans, sends them to a collector if there is one, and keeps the last ones for `avouch trace`.
@@ -91,16 +94,6 @@ func (s *steadySampler) ShouldSample(p sdktrace.SamplingParameters) sdktrace.Sam
 // Description implements the SDK's interface.
 func (s *steadySampler) Description() string { return "steady" }
 
-// Span is a span as `avouch trace` shows it.
-type Span struct {
-	Name     string    `json:"name"`
-	ID       string    `json:"id"`
-	Parent   string    `json:"parent,omitempty"`
-	Start    time.Time `json:"start"`
-	Duration int64     `json:"duration_us"`
-	Failed   bool      `json:"failed,omitempty"`
-}
-
 const (
 	keptTraces = 2048
 	mostSpans  = 64 // of one trace
@@ -111,7 +104,7 @@ const (
 type recentSpans struct {
 	mu     sync.Mutex
 	order  []trace.TraceID
-	traces map[trace.TraceID][]Span
+	traces map[trace.TraceID][]trail.Span
 	byID   map[string]trace.TraceID
 }
 
@@ -121,7 +114,7 @@ func (r *recentSpans) OnStart(context.Context, sdktrace.ReadWriteSpan) {}
 // OnEnd keeps a span that was sampled.
 func (r *recentSpans) OnEnd(s sdktrace.ReadOnlySpan) {
 	id := s.SpanContext().TraceID()
-	span := Span{
+	span := trail.Span{
 		Name: s.Name(), ID: s.SpanContext().SpanID().String(), Start: s.StartTime().UTC(), Duration: s.EndTime().Sub(s.StartTime()).Microseconds(),
 		Failed: s.Status().Code != 0,
 	}
@@ -131,7 +124,7 @@ func (r *recentSpans) OnEnd(s sdktrace.ReadOnlySpan) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.traces == nil {
-		r.traces, r.byID = map[trace.TraceID][]Span{}, map[string]trace.TraceID{}
+		r.traces, r.byID = map[trace.TraceID][]trail.Span{}, map[string]trace.TraceID{}
 	}
 	if _, known := r.traces[id]; !known {
 		r.order = append(r.order, id)
@@ -168,8 +161,8 @@ func (r *recentSpans) Shutdown(context.Context) error { return nil }
 func (r *recentSpans) ForceFlush(context.Context) error { return nil }
 
 // of is the spans of a request, if this server answered it and traced it, and not long ago.
-func (r *recentSpans) of(request string) []Span {
+func (r *recentSpans) of(request audit.RequestID) []trail.Span {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return append([]Span(nil), r.traces[r.byID[request]]...)
+	return append([]trail.Span{}, r.traces[r.byID[request.String()]]...)
 }

@@ -4,6 +4,8 @@ import (
 	"context"
 	"fmt"
 	"time"
+
+	"github.com/jackc/pgx/v5"
 )
 
 // Health is what the door finds of its database.
@@ -64,4 +66,17 @@ func (db *DB) MoveEpochs(ctx context.Context) error {
 		return fmt.Errorf("tenantdb.MoveEpochs: %w", err)
 	}
 	return nil
+}
+
+// DataDirectory is where the database lies on its machine, as an administrator may ask.
+func DataDirectory(ctx context.Context, adminURL string) (dir string, err error) {
+	conn, err := pgx.Connect(ctx, adminURL)
+	if err != nil {
+		return "", fmt.Errorf("tenantdb.DataDirectory: %w", err)
+	}
+	defer conn.Close(context.WithoutCancel(ctx))
+	if err := conn.QueryRow(ctx, `SHOW data_directory`).Scan(&dir); err != nil {
+		return "", fmt.Errorf("tenantdb.DataDirectory: %w", err)
+	}
+	return dir, nil
 }

@@ -243,8 +243,7 @@ type requestOutput struct {
 	Body struct {
 		Request string  `json:"request_id"`
 		Entries []Entry `json:"entries"`
-		// Spans has its place here; they are with whoever collects them (OTLP), found by this id.
-		Spans []struct{} `json:"spans" doc:"Empty: spans are kept by the collector, which finds them by the attribute avouch.request_id"`
+		Spans   []Span  `json:"spans" doc:"What the request spent its time on, if this server answered it lately and traced it. A collector has them all, by the attribute avouch.request_id"`
 	}
 }
 
@@ -258,6 +257,6 @@ func (r *Room) requestOverHTTP(ctx context.Context, c tenantdb.Caller, in *reque
 		return nil, err
 	}
 	var out requestOutput
-	out.Body.Request, out.Body.Entries, out.Body.Spans = id.String(), entries, []struct{}{}
+	out.Body.Request, out.Body.Entries, out.Body.Spans = id.String(), entries, r.spans(id, entries)
 	return &out, nil
 }

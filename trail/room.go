@@ -31,6 +31,8 @@ type Config struct {
 	// Sign gives the note key of a log, which must be named as its origin is. nil makes a new one for each export: its
 	// signature then says that the files belong together, and not whose they are.
 	Sign func(ctx context.Context, origin string) (signer note.Signer, vkey string, err error)
+	// Spans are the spans of a request that are still remembered; nil if nobody remembers any.
+	Spans func(audit.RequestID) []Span
 
 	Streams Streams
 	Pass    PassLimits

@@ -51,6 +51,11 @@ type ready struct {
 
 const devDatabase = "avouch"
 
+// Run is the command.
+func (c *devCmd) Run(ctx context.Context, g *globals) error {
+	return c.run(ctx, g.Out, logger(g.Err, g.JSON), g.JSON)
+}
+
 func (c *devCmd) run(ctx context.Context, out io.Writer, log *slog.Logger, asJSON bool) error {
 	ctx, stop := signal.NotifyContext(ctx, syscall.SIGTERM, syscall.SIGINT)
 	defer stop()
@@ -212,10 +217,17 @@ func keepRunning(ctx context.Context, pg *devpg.Cluster, log *slog.Logger) {
 
 func greet(out io.Writer, r ready, dir string, asJSON bool) error {
 	if asJSON {
-		return json.NewEncoder(out).Encode(r)
+		return encode(out, r)
 	}
 	_, err := fmt.Fprintf(out, welcome, r.URL, r.URL, r.URL, r.ServiceKey, r.AgentToken, r.URL, r.OwnerKey, r.DatabaseURL, os.Args[0], filepath.Join(dir, "dev.json"))
 	return err
+}
+
+// encode writes one JSON object on one line, with addresses as they are.
+func encode(out io.Writer, v any) error {
+	e := json.NewEncoder(out)
+	e.SetEscapeHTML(false)
+	return e.Encode(v)
 }
 
 const welcome = `

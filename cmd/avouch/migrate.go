@@ -21,6 +21,11 @@ func (*migrateCmd) Help() string {
 		"It only adds: servers of the release before go on working. A second run does nothing."
 }
 
+// Run is the command.
+func (c *migrateCmd) Run(ctx context.Context, g *globals) error {
+	return c.run(ctx, g.Out, g.JSON)
+}
+
 func (c *migrateCmd) run(ctx context.Context, out io.Writer, asJSON bool) error {
 	if c.AdminDatabaseURL.IsZero() {
 		return lacks("AVOUCH_ADMIN_DATABASE_URL is not set: it names the database, as its owner")

@@ -15,6 +15,10 @@ import (
 type root struct {
 	Globals globals `embed:""`
 
+	Dev     devCmd     `cmd:"" group:"server" help:"Run all of Avouch from one directory, with something to try."`
+	Serve   serveCmd   `cmd:"" group:"server" help:"Run a server against a database."`
+	Migrate migrateCmd `cmd:"" group:"server" help:"Bring a database up to this release."`
+
 	Verify   verifyCmd   `cmd:"" group:"agents" help:"Ask whether to let an agent in."`
 	Agents   agentsCmd   `cmd:"" group:"agents" help:"Agents and their tokens."`
 	Revoke   revokeCmd   `cmd:"" group:"agents" help:"Revoke an agent at once, for good, with all its tokens."`

@@ -37,6 +37,11 @@ func logger(to io.Writer, asJSON bool) *slog.Logger {
 	return slog.New(slog.NewTextHandler(to, options))
 }
 
+// Run is the command.
+func (c *serveCmd) Run(ctx context.Context, g *globals) error {
+	return c.run(ctx, g.Out, logger(g.Err, g.JSON), g.JSON)
+}
+
 func (c *serveCmd) run(ctx context.Context, out io.Writer, log *slog.Logger, asJSON bool) error {
 	ctx, stop := signal.NotifyContext(ctx, syscall.SIGTERM, syscall.SIGINT)
 	defer stop()
@@ -55,7 +60,7 @@ func (c *serveCmd) run(ctx context.Context, out io.Writer, log *slog.Logger, asJ
 	}
 	defer s.Close()
 	if asJSON {
-		err = json.NewEncoder(out).Encode(map[string]string{"url": address(l, c.TLSCertFile != "")})
+		err = encode(out, map[string]string{"url": address(l, c.TLSCertFile != "")})
 	} else {
 		_, err = fmt.Fprintf(out, "Avouch %s answers at %s; its public address and issuer is %s\n", version, address(l, c.TLSCertFile != ""), s.URL())
 	}

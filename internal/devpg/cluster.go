@@ -234,6 +234,7 @@ func (c *Cluster) Stop(ctx context.Context) error {
 		c.stray = append(c.stray, sharedMemoryOf(processesIn(c.place.data()))...)
 		err = c.proc.end(ctx, patience)
 	}
+	err = errors.Join(err, c.place.endLeftovers(context.WithoutCancel(ctx))) // the children of one that was killed
 	c.place.removeSharedMemory(c.stray)
 	c.place.removeStraySocketDir()
 	return errors.Join(err, c.lock.Close())

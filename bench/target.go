@@ -1,0 +1,144 @@
+package main
+
+import "slices"
+
+// row is one line of what is promised: a number a round, and what its median should be.
+type row struct {
+	name    string
+	unit    string
+	values  []float64
+	atLeast float64 // 0: nothing is promised
+	aim     float64
+	lower   bool // less is better
+}
+
+// verdict compares the median with what is promised.
+func (r *row) verdict() string {
+	m := median(r.values)
+	met := func(limit float64) bool {
+		if r.lower {
+			return m <= limit
+		}
+		return m >= limit
+	}
+	switch {
+	case r.atLeast == 0:
+		return ""
+	case r.aim != 0 && met(r.aim):
+		return "aim reached"
+	case met(r.atLeast):
+		return "holds"
+	}
+	return "**falls short**"
+}
+
+// rival is another program, as it was measured for docs of the design with wrk at c=64, beside the hello of that day.
+type rival struct {
+	name          string
+	perSecond     float64
+	atLeast, best float64
+}
+
+// rivalsHello is that hello. What is compared are ratios to hello, since machines differ.
+const rivalsHello = 66_008
+
+func rivals() []rival {
+	return []rival{
+		{"Hydra introspection, opaque token, logs nothing", 2_068, 4, 8},
+		{"OpenBao token look-up, audited, never fsyncs", 5_027, 2, 4},
+		{"Unkey verifyKey, cached up to 10 min, logs nothing", 11_253, 0.9, 1.5},
+	}
+}
+
+// rows are what the project promises, as far as it was measured.
+func (b *book) rows() []row {
+	rows := slices.Concat(b.throughputRows(), b.latencyRows(), b.scaleRows(), b.footprintRows())
+	return slices.DeleteFunc(rows, func(r row) bool { return len(r.values) == 0 })
+}
+
+func (b *book) throughputRows() []row {
+	at := func(name string) key { return key{name, 64} }
+	toHello := func(name string) []float64 { return b.ratios(at(name), perSecond, at(cellHello), perSecond) }
+	rows := []row{
+		{"/verify, token seen before, two tenants, c=64 / hello", "x", toHello(cellDifferent), 0.15, 0.30, false},
+		{"/verify, token seen before, same tenant, c=64 / hello", "x", toHello(cellSame), 0.15, 0.30, false},
+		{"/verify, every token new, two tenants, c=64 / hello", "x", toHello(cellNew), 0.07, 0.11, false},
+		{"/verify, every token new, same tenant, c=64 / hello", "x", toHello(cellNewSame), 0.07, 0.11, false},
+	}
+	for _, r := range rivals() {
+		ratios := toHello(cellDifferent)
+		for i := range ratios {
+			ratios[i] /= r.perSecond / rivalsHello
+		}
+		rows = append(rows, row{"/verify, seen, two tenants, c=64 / " + r.name + " (both by their hello; the other one's numbers are from the design)", "x", ratios, r.atLeast, r.best, false})
+	}
+	return append(rows,
+		row{"deny / allow, every token new, two tenants, c=64", "x", b.ratios(at(cellDeny), perSecond, at(cellNew), perSecond), 0.9, 1, false},
+		row{"issue a token, one tenant, c=64", "/s", b.values(at(cellIssue), perSecond), 2000, 4000, false},
+		row{"issue a token, many tenants, c=64", "/s", b.values(at(cellIssueWide), perSecond), 0, 0, false},
+	)
+}
+
+func (b *book) latencyRows() []row {
+	var rows []row
+	for _, cell := range []struct{ name, said string }{{cellDifferent, "two tenants"}, {cellSame, "same tenant"}} {
+		at := func(conns int) key { return key{cell.name, conns} }
+		of := "of /verify, seen, " + cell.said
+		rows = append(rows,
+			row{"p50 " + of + ", c=1 / fdatasync", "x", b.perDisk(at(1), p50), 5, 3, true},
+			row{"p99 " + of + ", c=16", "ms", b.values(at(16), p99), 10, 5, true},
+			row{"p99 " + of + ", c=64", "ms", b.values(at(64), p99), 20, 10, true},
+			row{"CPU " + of + ", c=64 (server + Postgres)", "us", b.values(at(64), cpu), 120, 80, true},
+		)
+	}
+	plain := key{cellDifferent, 64}
+	for _, cell := range []struct{ name, said string }{{cellExport, "an export of the log runs"}, {cellEntries, "the log is read page by page"}} {
+		k := key{cell.name, 64}
+		rows = append(rows,
+			row{"/verify while " + cell.said + " / without, c=64", "x", b.ratios(k, perSecond, plain, perSecond), 0, 0, false},
+			row{"p99 of /verify while " + cell.said + ", c=64", "ms", b.values(k, p99), 0, 0, true},
+		)
+	}
+	return rows
+}
+
+func (b *book) scaleRows() []row {
+	var rows []row
+	for _, cell := range []struct{ one, crowd, two, said string }{
+		{cellSame, cellCrowd, cellTwoSame, "same tenant"}, {cellDifferent, cellCrowdTwo, cellTwo, "two tenants"},
+	} {
+		base, wide := key{cell.one, 64}, key{cell.crowd, 512}
+		rows = append(rows,
+			row{"512 connections and many tenants / 64 and one, " + cell.said, "x", b.ratios(wide, perSecond, base, perSecond), 0.9, 0, false},
+			row{"the same, CPU a request", "x", b.ratios(wide, cpu, base, cpu), 1.1, 0, true},
+			row{"two servers on one hot tenant / one, " + cell.said + ", c=64", "x", b.ratios(key{cell.two, 64}, perSecond, base, perSecond), 1, 0, false},
+			row{"two servers on one hot tenant / one, " + cell.said + ", c=512", "x", b.ratios(key{cell.two, 512}, perSecond, key{cell.one, 512}, perSecond), 1, 0, false},
+		)
+	}
+	return rows
+}
+
+func (b *book) footprintRows() []row {
+	var ready, idle []float64
+	for _, s := range b.Starts {
+		ready, idle = append(ready, s.Ready), append(idle, float64(s.Memory)/1e6)
+	}
+	loaded := map[int]float64{}
+	for _, k := range b.keys() {
+		if k.name == cellHello {
+			continue
+		}
+		for round, mb := range b.byRound(k, megabytes) {
+			loaded[round] = max(loaded[round], mb)
+		}
+	}
+	rows := []row{
+		{"cold start, schema in place", "ms", ready, 150, 80, true},
+		{"resident memory, idle", "MB", idle, 50, 35, true},
+		{"resident memory, the most under any load", "MB", inOrder(loaded), 120, 80, true},
+	}
+	if size := b.Conditions.BinaryBytes; size > 0 {
+		rows = append(rows, row{"program file", "MB", []float64{float64(size) / 1e6}, 40, 25, true})
+	}
+	return rows
+}

@@ -1,0 +1,92 @@
+package main
+
+import (
+	"archive/tar"
+	"compress/gzip"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"regexp"
+
+	"github.com/avouch-dev/avouch/audit"
+)
+
+// errArchive means that an archive is none, or not one of an export.
+var errArchive = errors.New("this is not the archive of an export")
+
+// unpack writes the files of an export's archive under a directory: regular files of an export's names, each once, and no
+// more bytes than most.
+func unpack(from io.Reader, root *os.Root, most int64) error {
+	zipped, err := gzip.NewReader(from)
+	if err != nil {
+		return fmt.Errorf("%w: %w", errArchive, err)
+	}
+	names := regexp.MustCompile(`^(checkpoint|log\.vkey|records\.ndjson|tile/(entries|[0-9]+)/[x0-9/p.]+)$`)
+	left := &io.LimitedReader{R: zipped, N: most + 1}
+	files := tar.NewReader(left)
+	for {
+		head, err := files.Next()
+		if left.N <= 0 {
+			return fmt.Errorf("%w: it unpacks to far more than it is", errArchive)
+		}
+		if err == io.EOF {
+			break
+		}
+		if err != nil {
+			return fmt.Errorf("%w: %w", errArchive, err)
+		}
+		if head.Typeflag == tar.TypeDir {
+			continue
+		}
+		if head.Typeflag != tar.TypeReg || !fs.ValidPath(head.Name) || !names.MatchString(head.Name) {
+			return fmt.Errorf("%w: it holds %q", errArchive, head.Name)
+		}
+		if err := unpackFile(files, root, head.Name); err != nil {
+			return err
+		}
+	}
+	// A connection that broke right behind the last file shows in gzip's checksum.
+	if _, err := io.Copy(io.Discard, left); err != nil {
+		return fmt.Errorf("%w: %w", errArchive, err)
+	}
+	return nil
+}
+
+func unpackFile(from io.Reader, root *os.Root, name string) error {
+	file, err := audit.Into(root)(name)
+	if errors.Is(err, fs.ErrExist) {
+		return fmt.Errorf("%w: %s is in it twice", errArchive, name)
+	}
+	if err != nil {
+		return lacks("it cannot be unpacked: %w", err)
+	}
+	source := &failing{r: from}
+	_, err = io.Copy(file, source)
+	if e := file.Close(); err == nil {
+		err = e
+	}
+	switch {
+	case source.err != nil:
+		return fmt.Errorf("%w: %w", errArchive, source.err)
+	case err != nil:
+		return lacks("it cannot be unpacked: %w", err)
+	}
+	return nil
+}
+
+// failing remembers whether reading failed, so that a bad archive is not taken for a full disk.
+type failing struct {
+	r   io.Reader
+	err error
+}
+
+// Read is for io.Reader.
+func (f *failing) Read(b []byte) (int, error) {
+	n, err := f.r.Read(b)
+	if err != nil && err != io.EOF {
+		f.err = err
+	}
+	return n, err
+}

@@ -1,0 +1,158 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"path/filepath"
+	"syscall"
+	"time"
+
+	"github.com/avouch-dev/avouch/internal/secret"
+	"github.com/avouch-dev/avouch/keyring"
+	"github.com/avouch-dev/avouch/tenantdb"
+)
+
+// doctorCmd is `avouch doctor`.
+type doctorCmd struct {
+	DatabaseURL      secret.String `env:"AVOUCH_DATABASE_URL" hidden:"" help:"The database, as a server connects to it. Environment only."`
+	AdminDatabaseURL secret.String `env:"AVOUCH_ADMIN_DATABASE_URL" hidden:"" help:"The same as its owner, to look at the disk that it lies on. Environment only; may be left out."`
+	PlatformKeyFile  string        `env:"AVOUCH_PLATFORM_KEY_FILE" help:"File with the platform key."`
+	KeyStore         string        `env:"AVOUCH_KEY_STORE" help:"Directory of the organisations' keys."`
+}
+
+// Help is the long text.
+func (*doctorCmd) Help() string {
+	return "Looks at what a server needs and says how to mend what is wrong: the role's rights, the schema, durability, the log's partitions, " +
+		"clocks, old snapshots, the keys, and room on the disks. It changes nothing. Exit code 1 if something is wrong."
+}
+
+// diagnosis is what one examination found.
+type diagnosis struct {
+	What   string `json:"what"`
+	Well   bool   `json:"well"`
+	Detail string `json:"detail"`
+}
+
+// Run examines everything that the environment names.
+func (c *doctorCmd) Run(ctx context.Context, g *globals) error {
+	if c.DatabaseURL.IsZero() {
+		return lacks("AVOUCH_DATABASE_URL is not set: it names the database, as the role avouch_server")
+	}
+	found := c.database(ctx)
+	if c.PlatformKeyFile != "" {
+		_, err := keyring.LoadPlatform(secret.String{}, c.PlatformKeyFile)
+		found = append(found, verdict("platform key", err, "readable by its owner alone"))
+	}
+	if c.KeyStore != "" {
+		found = append(found, disk("disk of the key store", c.KeyStore))
+	}
+	well := true
+	for _, f := range found {
+		well = well && f.Well
+		if err := tell(g.Out, f, g.JSON); err != nil {
+			return err
+		}
+	}
+	if !well {
+		return &exit{code: exitFalse}
+	}
+	return nil
+}
+
+func tell(out io.Writer, f diagnosis, asJSON bool) error {
+	if asJSON {
+		return json.NewEncoder(out).Encode(f)
+	}
+	sign := "well "
+	if !f.Well {
+		sign = "WRONG"
+	}
+	_, err := fmt.Fprintf(out, "%s  %-24s %s\n", sign, f.What, f.Detail)
+	return err
+}
+
+func verdict(what string, err error, well string) diagnosis {
+	if err != nil {
+		return diagnosis{what, false, err.Error()}
+	}
+	return diagnosis{what, true, well}
+}
+
+func (c *doctorCmd) database(ctx context.Context) []diagnosis {
+	ctx, cancel := context.WithTimeout(ctx, 15*time.Second)
+	defer cancel()
+	db, err := tenantdb.Open(ctx, tenantdb.Config{URL: c.DatabaseURL.Expose(), Log: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		what := "database"
+		switch {
+		case errors.Is(err, tenantdb.ErrTooPowerful):
+			what = "role"
+		case errors.Is(err, tenantdb.ErrSchema):
+			what = "schema"
+		}
+		return []diagnosis{{what, false, err.Error()}}
+	}
+	defer db.Close()
+	found := []diagnosis{{"role", true, "has what a server needs and no more"}, {"schema", true, "fits this release"}}
+	h, err := db.Examine(ctx)
+	if err != nil {
+		return append(found, diagnosis{"database", false, err.Error()})
+	}
+	return append(append(found, judge(h)...), c.room(ctx)...)
+}
+
+// judge holds what the database says of itself against what Avouch needs.
+func judge(h tenantdb.Health) []diagnosis {
+	well := func(what string, ok bool, yes, no string) diagnosis {
+		if ok {
+			return diagnosis{what, true, yes}
+		}
+		return diagnosis{what, false, no}
+	}
+	return []diagnosis{
+		well("durability", h.Durable, "PostgreSQL "+h.Version+", fsync, full_page_writes and synchronous_commit are on",
+			"fsync, full_page_writes or synchronous_commit is off: what is acknowledged can be lost. Turn them on."),
+		well("partitions", h.MonthsAhead >= 2, fmt.Sprintf("the log has its partitions for %d months to come", h.MonthsAhead),
+			fmt.Sprintf("the log has partitions for %d months to come only; a server makes them at start and every six hours: is one running?", h.MonthsAhead)),
+		well("default partition", !h.InDefault, "empty", "entries lie in it: a month's partition was missing. Move them with the owner's help before that month is made."),
+		well("clock", h.Skew.Abs() <= 500*time.Millisecond, fmt.Sprintf("%s from the database's", h.Skew.Round(time.Millisecond)),
+			fmt.Sprintf("%s from the database's; servers refuse to be ready above 500ms. Run an NTP client on both.", h.Skew.Round(time.Millisecond))),
+		well("snapshots", h.OldSnapshot < time.Minute, fmt.Sprintf("the oldest is %s old", h.OldSnapshot.Round(time.Second)),
+			fmt.Sprintf("one is %s old: a long transaction keeps old versions of the log's heads and slows every append. Find it in pg_stat_activity.", h.OldSnapshot.Round(time.Second))),
+	}
+}
+
+// room looks at the disk under the database, if it is this machine's and an administrator's URL says where it is.
+func (c *doctorCmd) room(ctx context.Context) []diagnosis {
+	if c.AdminDatabaseURL.IsZero() {
+		return nil
+	}
+	dir, err := tenantdb.DataDirectory(ctx, c.AdminDatabaseURL.Expose())
+	if err != nil {
+		return []diagnosis{{"disk of the database", false, err.Error()}}
+	}
+	return []diagnosis{disk("disk of the database", dir)}
+}
+
+// leastRoom is how much must be free: a full disk denies everything.
+const leastRoom = 2 << 30
+
+func disk(what, dir string) diagnosis {
+	var s syscall.Statfs_t
+	for syscall.Statfs(dir, &s) != nil {
+		parent := filepath.Dir(dir)
+		if parent == dir {
+			return diagnosis{what, false, "it is not on this machine, or cannot be entered"}
+		}
+		dir = parent
+	}
+	free := int64(s.Bavail) * s.Bsize
+	if free < leastRoom {
+		return diagnosis{what, false, fmt.Sprintf("%.1f GiB free: when it is full, everything is denied", float64(free)/(1<<30))}
+	}
+	return diagnosis{what, true, fmt.Sprintf("%.0f GiB free", float64(free)/(1<<30))}
+}

@@ -1,0 +1,241 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/url"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"syscall"
+
+	"github.com/avouch-dev/avouch/internal/devpg"
+	"github.com/avouch-dev/avouch/keyring"
+	"github.com/avouch-dev/avouch/server"
+	"github.com/avouch-dev/avouch/tenantdb"
+)
+
+// devCmd is `avouch dev`: everything in one directory.
+type devCmd struct {
+	Dir     string `env:"AVOUCH_DEV_DIR" default:".avouch" type:"path" help:"Directory of the keys, the key store and the private PostgreSQL. Made if it is missing."`
+	Listen  string `env:"AVOUCH_LISTEN" default:"127.0.0.1:7070" help:"Address to listen on. Port 0 takes a free one, and the same again at the next start."`
+	TLSCert string `name:"tls-cert" env:"AVOUCH_TLS_CERT_FILE" help:"Certificate chain, PEM: serve HTTPS."`
+	TLSKey  string `name:"tls-key" env:"AVOUCH_TLS_KEY_FILE" help:"Its private key, PEM."`
+}
+
+// Help is the long text.
+func (*devCmd) Help() string {
+	return "Runs all of Avouch from one directory, with a PostgreSQL of its own, two organisations, their keys and an agent to try it with. " +
+		"It makes no outbound connection. It comes back with its data after a restart, however it ended."
+}
+
+// ready is what `avouch dev --json` prints, and dev.json holds.
+type ready struct {
+	URL              string `json:"url"`
+	TenantID         string `json:"tenant_id"`
+	OwnerKey         string `json:"owner_key"`
+	ServiceTenantID  string `json:"service_tenant_id"`
+	ServiceOwnerKey  string `json:"service_owner_key"`
+	ServiceKey       string `json:"service_key"`
+	AgentID          string `json:"agent_id"`
+	AgentDID         string `json:"agent_did"`
+	AgentToken       string `json:"agent_token"`
+	DatabaseURL      string `json:"database_url"`
+	AdminDatabaseURL string `json:"admin_database_url"`
+}
+
+const devDatabase = "avouch"
+
+func (c *devCmd) run(ctx context.Context, out io.Writer, log *slog.Logger, asJSON bool) error {
+	ctx, stop := signal.NotifyContext(ctx, syscall.SIGTERM, syscall.SIGINT)
+	defer stop()
+	if err := keyring.DenyDump(); err != nil {
+		return lacks("the process cannot be protected from being dumped: %w", err)
+	}
+	if err := os.MkdirAll(c.Dir, 0o700); err != nil {
+		return lacks("%w", err)
+	}
+	pg, err := devpg.Start(ctx, devpg.Config{Dir: filepath.Join(c.Dir, "postgres"), Logger: log})
+	if err != nil {
+		return lacks("%w", err)
+	}
+	defer func() {
+		if err := pg.Stop(context.Background()); err != nil {
+			log.Error("PostgreSQL did not stop cleanly; it will recover at the next start", "error", err)
+		}
+	}()
+	if err := prepare(ctx, pg); err != nil {
+		return err
+	}
+	return c.serve(ctx, pg, out, log, asJSON)
+}
+
+// prepare makes the database, or brings it up to this release.
+func prepare(ctx context.Context, pg *devpg.Cluster) error {
+	if err := tenantdb.CreateDatabase(ctx, pg.URL(devpg.Superuser, "postgres"), devDatabase); err != nil {
+		return lacks("%w", err)
+	}
+	if err := tenantdb.Migrate(ctx, pg.URL(devpg.Superuser, devDatabase)); err != nil {
+		return lacks("%w", err)
+	}
+	return nil
+}
+
+func (c *devCmd) serve(ctx context.Context, pg *devpg.Cluster, out io.Writer, log *slog.Logger, asJSON bool) error {
+	before, err := c.remembered()
+	if err != nil {
+		return err
+	}
+	l, err := c.listen(before)
+	if err != nil {
+		return err
+	}
+	defer l.Close()
+	s, err := server.Open(ctx, c.config(pg, before, l), l.Addr().String(), log)
+	if err != nil {
+		return explain(err)
+	}
+	defer s.Close()
+	now := before
+	now.URL, now.DatabaseURL, now.AdminDatabaseURL = address(l, c.TLSCert != ""), pg.URL("avouch_server", devDatabase), pg.URL(devpg.Superuser, devDatabase)
+	if err := demonstrate(ctx, s, &now, func() error { return c.remember(now) }); err != nil {
+		return lacks("the demo could not be made: %w", err)
+	}
+	if err := c.remember(now); err != nil {
+		return err
+	}
+	if err := greet(out, now, c.Dir, asJSON); err != nil {
+		return err
+	}
+	go keepRunning(ctx, pg, log)
+	return s.Serve(ctx, l)
+}
+
+func (c *devCmd) config(pg *devpg.Cluster, before ready, l net.Listener) server.Config {
+	issuer := before.URL
+	if issuer == "" {
+		issuer = address(l, c.TLSCert != "")
+	}
+	return server.Config{
+		DatabaseURL: pg.URL("avouch_server", devDatabase), PlatformKeyFile: filepath.Join(c.Dir, "keys", "platform.key"),
+		KeyStore: filepath.Join(c.Dir, "keystore"), PublicURL: issuer, TLSCertFile: c.TLSCert, TLSKeyFile: c.TLSKey,
+		SignUp: true, TenantQuota: -1, ServiceQuota: -1, TraceSeconds: 50, Development: true, Version: version,
+		PprofListen: os.Getenv("AVOUCH_PPROF_LISTEN"), OTLPEndpoint: os.Getenv("AVOUCH_OTLP_ENDPOINT"),
+	}
+}
+
+func (c *devCmd) file() string { return filepath.Join(c.Dir, "dev.json") }
+
+// remembered is what the last start left, and makes the platform key at the first one.
+func (c *devCmd) remembered() (r ready, err error) {
+	keys := filepath.Join(c.Dir, "keys")
+	if err := os.MkdirAll(keys, 0o700); err != nil {
+		return r, lacks("%w", err)
+	}
+	if _, err := keyring.CreatePlatformKeyFile(filepath.Join(keys, "platform.key")); err != nil {
+		return r, lacks("%w", err)
+	}
+	b, err := os.ReadFile(c.file())
+	if errors.Is(err, os.ErrNotExist) {
+		return r, nil
+	}
+	if err == nil {
+		err = json.Unmarshal(b, &r)
+	}
+	if err != nil {
+		return r, lacks("%s cannot be read: %w", c.file(), err)
+	}
+	return r, nil
+}
+
+// remember writes dev.json whole or not at all.
+func (c *devCmd) remember(r ready) error {
+	b, err := json.MarshalIndent(r, "", "  ")
+	if err != nil {
+		return err
+	}
+	tmp, err := os.CreateTemp(c.Dir, "dev.json.*") // mode 0600
+	if err != nil {
+		return lacks("%w", err)
+	}
+	defer os.Remove(tmp.Name())
+	_, err = tmp.Write(append(b, '\n'))
+	if err := errors.Join(err, tmp.Sync(), tmp.Close()); err != nil {
+		return lacks("%w", err)
+	}
+	if err := os.Rename(tmp.Name(), c.file()); err != nil {
+		return lacks("%w", err)
+	}
+	return nil
+}
+
+// listen takes the address that was asked for. Asked for any free port, it takes the one of the last start if it can:
+// the issuer of every token that exists names it.
+func (c *devCmd) listen(before ready) (net.Listener, error) {
+	if _, port, err := net.SplitHostPort(c.Listen); err == nil && port == "0" && before.URL != "" {
+		if u, err := url.Parse(before.URL); err == nil {
+			if l, err := net.Listen("tcp", u.Host); err == nil {
+				return l, nil
+			}
+		}
+	}
+	l, err := net.Listen("tcp", c.Listen)
+	if err != nil {
+		return nil, lacks("cannot listen on %s: %w; choose another with --listen", c.Listen, err)
+	}
+	return l, nil
+}
+
+// keepRunning starts PostgreSQL again if it ends by itself.
+func keepRunning(ctx context.Context, pg *devpg.Cluster, log *slog.Logger) {
+	for {
+		select {
+		case <-pg.Done():
+		case <-ctx.Done():
+			return
+		}
+		if ctx.Err() != nil {
+			return
+		}
+		if err := pg.Restart(ctx); err != nil {
+			log.ErrorContext(ctx, "PostgreSQL could not be started again", "error", err)
+			return
+		}
+		log.InfoContext(ctx, "PostgreSQL was started again")
+	}
+}
+
+func greet(out io.Writer, r ready, dir string, asJSON bool) error {
+	if asJSON {
+		return json.NewEncoder(out).Encode(r)
+	}
+	_, err := fmt.Fprintf(out, welcome, r.URL, r.URL, r.URL, r.ServiceKey, r.AgentToken, r.URL, r.OwnerKey, r.DatabaseURL, os.Args[0], filepath.Join(dir, "dev.json"))
+	return err
+}
+
+const welcome = `
+Avouch runs at %s  (API: %s/docs)
+
+Two organisations are set up: Acme Robotics owns an agent, and Harbour Data runs a service that the agent calls.
+Try, in another terminal:
+
+1. As the service, ask whether to let the agent in:
+
+   curl -s %s/api/v1/verify -H 'Authorization: Bearer %s' -H 'Content-Type: application/json' \
+     -d '{"token":"%s","target_resource":"harbour-data","scopes_requested":["read:data"]}'
+
+2. As the agent's owner, see that it was asked, and by whom:
+
+   curl -s '%s/api/v1/audit/entries?limit=3' -H 'Authorization: Bearer %s'
+
+3. As an auditor, check every log from its first entry to its last:
+
+   AVOUCH_DATABASE_URL='%s' %s audit check
+
+The keys are in %s, readable by you alone. Stop with Ctrl-C; everything is there at the next start.
+`

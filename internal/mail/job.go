@@ -1,0 +1,66 @@
+package mail
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/riverqueue/river"
+
+	"github.com/avouch-dev/avouch/internal/problem"
+)
+
+// Job asks for a mail to be sent, once the transaction that wants it has committed. It is a plain row that outlives the
+// mail: it holds identifiers, never an address or a name.
+type Job struct {
+	Tenant   string            `json:"tenant"`
+	Template Template          `json:"template"`
+	IDs      map[string]string `json:"ids"` // what the mail is about, as Resolve understands it: {"incident": "…"}
+}
+
+// Kind names the job in the queue.
+func (Job) Kind() string { return "mail.send" }
+
+// InsertOpts gives a mail a day and a half of tries.
+func (Job) InsertOpts() river.InsertOpts { return river.InsertOpts{MaxAttempts: 12} }
+
+// Resolve finds the address and what fills the template when the job runs, so that a mail goes to where its reader is now.
+// An empty address means that there is nobody to tell.
+type Resolve func(ctx context.Context, j Job) (to string, data any, err error)
+
+// Worker sends the mails of jobs.
+type Worker struct {
+	river.WorkerDefaults[Job]
+	Sender  Sender
+	Resolve Resolve
+}
+
+// Timeout bounds one try.
+func (w *Worker) Timeout(*river.Job[Job]) time.Duration { return 2 * time.Minute }
+
+// Work sends one mail. Its errors are kept in the job's row, so they hold no personal data. What cannot succeed is not
+// tried again.
+func (w *Worker) Work(ctx context.Context, job *river.Job[Job]) error {
+	to, data, err := w.Resolve(ctx, job.Args)
+	if err != nil {
+		return errors.New("mail: the address and data could not be found: " + string(problem.Of(err).Kind))
+	}
+	if to == "" {
+		return river.JobCancel(errors.New("mail: there is nobody to tell"))
+	}
+	m, err := Render(job.Args.Template, to, data)
+	if err != nil {
+		return river.JobCancel(errors.New("mail: the template could not be filled"))
+	}
+	if err := w.Sender.Send(ctx, m); err != nil {
+		var refused *Error
+		if !errors.As(err, &refused) {
+			return errors.New("mail: it could not be sent")
+		}
+		if refused.Permanent {
+			return river.JobCancel(refused)
+		}
+		return refused
+	}
+	return nil
+}
