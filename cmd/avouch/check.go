@@ -47,7 +47,7 @@ func (c *auditCheck) Run(ctx context.Context, g *globals) error {
 	}
 	found.fault = fault
 	if g.JSON {
-		err = json.NewEncoder(g.Out).Encode(found)
+		err = encode(g.Out, found)
 	} else {
 		err = found.print(g.page(), g.Now())
 	}

@@ -3,7 +3,6 @@ package main
 import (
 	"cmp"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -63,7 +62,7 @@ func (c *auditCheck) checkDatabase(ctx context.Context, g *globals) error {
 	err = trail.CheckDatabaseAt(ctx, at, sealer, func(l trail.LogReport) error {
 		sum.add(&l)
 		if g.JSON {
-			return json.NewEncoder(g.Out).Encode(l)
+			return encode(g.Out, l)
 		}
 		return sum.line(&l)
 	})

@@ -141,7 +141,7 @@ func (c *auditExport) check(g *globals) error {
 		return lacks("the export was written, and cannot be checked: %w", err)
 	}
 	if g.JSON {
-		return json.NewEncoder(g.Out).Encode(report)
+		return encode(g.Out, report)
 	}
 	_, err = fmt.Fprintf(g.Out, "%s written to %s, and checked.\n", plural(report.Size, "entry", "entries"), c.Dir)
 	return err

@@ -18,6 +18,7 @@ type root struct {
 	Dev     devCmd     `cmd:"" group:"server" help:"Run all of Avouch from one directory, with something to try."`
 	Serve   serveCmd   `cmd:"" group:"server" help:"Run a server against a database."`
 	Migrate migrateCmd `cmd:"" group:"server" help:"Bring a database up to this release."`
+	Doctor  doctorCmd  `cmd:"" group:"server" help:"Look at what a server needs, and say how to mend it."`
 
 	Verify   verifyCmd   `cmd:"" group:"agents" help:"Ask whether to let an agent in."`
 	Agents   agentsCmd   `cmd:"" group:"agents" help:"Agents and their tokens."`

@@ -3,7 +3,6 @@ package main
 import (
 	"cmp"
 	"context"
-	"encoding/json"
 	"fmt"
 	"runtime"
 	"runtime/debug"
@@ -61,7 +60,7 @@ func (versionCmd) Run(_ context.Context, g *globals) error {
 		_, err := fmt.Fprintln(g.Out, thisBuild())
 		return err
 	}
-	return json.NewEncoder(g.Out).Encode(thisBuild())
+	return encode(g.Out, thisBuild())
 }
 
 // versionFlag is --version.

@@ -1,0 +1,514 @@
+package mail
+
+import (
+	"context"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"io"
+	"mime"
+	"mime/multipart"
+	"mime/quotedprintable"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	netmail "net/mail"
+	"os"
+	"path/filepath"
+	"reflect"
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/riverqueue/river"
+	"github.com/riverqueue/river/rivertype"
+
+	"github.com/avouch-dev/avouch/audit"
+	"github.com/avouch-dev/avouch/internal/secret"
+	"github.com/avouch-dev/avouch/tenantdb"
+	"github.com/avouch-dev/avouch/tenantdb/doortest"
+)
+
+var leaked = KeyLeakedData{
+	Organisation: "Acme & Söhne", KeyName: "deploy", Hint: "avk_live_…f3a9", Where: "in the address of a request",
+	When: "2026-11-22 09:30 UTC", RequestID: "01936f2e-8a4c-7b1d-9c3e-5f6a7b8c9d0e", URL: "https://avouch.example/console",
+}
+
+// parts reads a message as a reader's program would: its header, and its parts by media type.
+func parts(t testing.TB, data string) (netmail.Header, map[string]string) {
+	t.Helper()
+	m, err := netmail.ReadMessage(strings.NewReader(data))
+	must(t, err)
+	kind, params, err := mime.ParseMediaType(m.Header.Get("Content-Type"))
+	must(t, err)
+	out := map[string]string{}
+	if !strings.HasPrefix(kind, "multipart/") {
+		out[kind] = body(t, m.Body, m.Header.Get("Content-Transfer-Encoding"))
+		return m.Header, out
+	}
+	for r := multipart.NewReader(m.Body, params["boundary"]); ; {
+		p, err := r.NextRawPart()
+		if err == io.EOF {
+			return m.Header, out
+		}
+		must(t, err)
+		kind, _, err := mime.ParseMediaType(p.Header.Get("Content-Type"))
+		must(t, err)
+		out[kind] = body(t, p, p.Header.Get("Content-Transfer-Encoding"))
+	}
+}
+
+func body(t testing.TB, r io.Reader, encoding string) string {
+	t.Helper()
+	if encoding == "quoted-printable" {
+		r = quotedprintable.NewReader(r)
+	}
+	b, err := io.ReadAll(r)
+	must(t, err)
+	return strings.ReplaceAll(string(b), "\r\n", "\n")
+}
+
+func TestSend(t *testing.T) {
+	t.Parallel()
+	for name, change := range map[string]func(*server, *Config){
+		"starttls": func(*server, *Config) {},
+		"tls":      func(s *server, c *Config) { s.implicit, c.TLS = true, "tls" },
+		"plain":    func(s *server, c *Config) { s.startTLS, c.TLS = false, "" },
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := &server{startTLS: true}
+			c := Config{}
+			change(s, &c)
+			s.start(t)
+			cfg := s.config()
+			if c.TLS != "" || name == "plain" {
+				cfg.TLS = c.TLS
+			}
+			sender, err := NewSMTP(cfg)
+			must(t, err)
+			m, err := Render(KeyLeaked, "Ada Lovelace <ada@example.com>", leaked)
+			must(t, err)
+			must(t, sender.Send(t.Context(), m))
+			all := s.received()
+			if len(all) != 1 || all[0].encrypted != (name != "plain") || !strings.Contains(all[0].from, "<avouch@example.com>") || !strings.Contains(all[0].to, "<ada@example.com>") {
+				t.Fatalf("received %+v", all)
+			}
+			header, got := parts(t, all[0].data)
+			subject, err := new(mime.WordDecoder).DecodeHeader(header.Get("Subject"))
+			if err != nil || subject != "A key of Acme & Söhne has leaked: replace it" {
+				t.Errorf("subject %q, %v", subject, err)
+			}
+			if header.Get("Auto-Submitted") != "auto-generated" || !strings.HasSuffix(header.Get("Message-ID"), "@example.com>") || header.Get("Date") == "" {
+				t.Errorf("header %v", header)
+			}
+			if got["text/plain"] != m.Text || got["text/html"] != m.HTML {
+				t.Errorf("parts %q, want %q", got, m)
+			}
+		})
+	}
+}
+
+func TestAccount(t *testing.T) {
+	t.Parallel()
+	s := (&server{startTLS: true, auth: true}).start(t)
+	cfg := s.config()
+	cfg.User, cfg.PasswordFile = "mailer", filepath.Join(t.TempDir(), "password")
+	must(t, os.WriteFile(cfg.PasswordFile, []byte("hunter2\n"), 0o600))
+	sender, err := NewSMTP(cfg)
+	must(t, err)
+	must(t, sender.Send(t.Context(), Message{To: "ada@example.com", Subject: "x", Text: "y"}))
+	all := s.received()
+	if want := "PLAIN " + base64.StdEncoding.EncodeToString([]byte("\x00mailer\x00hunter2")); len(all) != 1 || all[0].user != want || !all[0].encrypted {
+		t.Errorf("received %+v", all)
+	}
+	if shown := fmt.Sprintf("%v %+v", cfg, Config{Password: secret.Text("hunter2")}); strings.Contains(shown, "hunter2") {
+		t.Errorf("the password shows: %s", shown)
+	}
+}
+
+// TestTLSIsRequired meets servers that offer no TLS, or a certificate that nobody vouches for: nothing is said to them.
+func TestTLSIsRequired(t *testing.T) {
+	t.Parallel()
+	for name, change := range map[string]func(*server, *Config){
+		"no STARTTLS":         func(s *server, _ *Config) { s.startTLS = false },
+		"unknown certificate": func(_ *server, c *Config) { c.CAFile = "" },
+		"another name":        func(_ *server, c *Config) { c.Server = strings.Replace(c.Server, "127.0.0.1", "127.0.0.2", 1) },
+		"tls, not certified":  func(s *server, c *Config) { s.implicit, c.TLS, c.CAFile = true, "tls", "" },
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := &server{startTLS: true, auth: true}
+			change(s, &Config{})
+			s.start(t)
+			if name == "another name" {
+				s.alias(t)
+			}
+			cfg := s.config()
+			cfg.User, cfg.Password = "mailer", secret.Text("hunter2")
+			change(s, &cfg)
+			sender, err := NewSMTP(cfg)
+			must(t, err)
+			err = sender.Send(t.Context(), Message{To: "ada@example.com", Subject: "x", Text: "y"})
+			if err == nil || strings.Contains(err.Error(), "ada@") {
+				t.Errorf("error: %v", err)
+			}
+			if heard := s.heard(); strings.Contains(heard, "AUTH") || strings.Contains(heard, "MAIL") || len(s.received()) != 0 {
+				t.Errorf("the server heard %q", heard)
+			}
+		})
+	}
+}
+
+// alias makes the server reachable at another address of loopback, which its certificate does not name.
+func (s *server) alias(t testing.TB) {
+	t.Helper()
+	_, port, err := net.SplitHostPort(s.listener.Addr().String())
+	must(t, err)
+	l, err := net.Listen("tcp", net.JoinHostPort("127.0.0.2", port))
+	must(t, err)
+	t.Cleanup(func() { l.Close() })
+	go func() {
+		for {
+			conn, err := l.Accept()
+			if err != nil {
+				return
+			}
+			go s.serve(conn)
+		}
+	}()
+}
+
+// TestPlainOnLoopbackOnly reads configurations.
+func TestPlainOnLoopbackOnly(t *testing.T) {
+	t.Parallel()
+	ok := func(c Config) bool {
+		c.From = "avouch@example.com"
+		_, err := NewSMTP(c)
+		return err == nil
+	}
+	account := secret.Text("p")
+	for _, c := range []Config{
+		{Server: "mail.example.com:587"}, {Server: "mail.example.com:465", TLS: "tls"}, {Server: "127.0.0.1:25"}, {Server: "localhost:25", TLS: "none"},
+		{Server: "[::1]:25", TLS: "none"}, {Server: "localhost:587", TLS: "starttls", User: "u", Password: account}, {Server: "mail.example.com:587", User: "u", Password: account},
+	} {
+		if !ok(c) {
+			t.Errorf("refused: %+v", c)
+		}
+	}
+	for _, c := range []Config{
+		{Server: "mail.example.com:25", TLS: "none"}, {Server: "192.168.1.1:25", TLS: "none"}, {Server: "localhost.example.com:25", TLS: "none"},
+		{Server: "127.0.0.1:25", User: "u", Password: account}, {Server: "mail.example.com:587", TLS: "opportunistic"}, {Server: "mail.example.com"}, {Server: ":25"},
+		{Server: "mail.example.com:0"}, {Server: "mail.example.com:99999"}, {Server: ""}, {Server: "mail.example.com:587", CAFile: "doc.go"},
+		{Server: "mail.example.com:587", CAFile: "nowhere"}, {Server: "mail.example.com:587", User: "u", PasswordFile: "nowhere"},
+	} {
+		if ok(c) {
+			t.Errorf("taken: %+v", c)
+		}
+	}
+	if _, err := NewSMTP(Config{Server: "mail.example.com:587", From: "avouch@example.com\r\nBcc: eve@example.com"}); err == nil {
+		t.Error("a sender with a line end was taken")
+	}
+}
+
+func TestSilentServer(t *testing.T) {
+	t.Parallel()
+	s := (&server{silent: true}).start(t)
+	cfg := s.config()
+	cfg.Timeout = 300 * time.Millisecond
+	sender, err := NewSMTP(cfg)
+	must(t, err)
+	start := time.Now()
+	err = sender.Send(t.Context(), Message{To: "ada@example.com", Subject: "x", Text: "y"})
+	var e *Error
+	if took := time.Since(start); !errors.As(err, &e) || e.Permanent || took > 10*time.Second {
+		t.Errorf("%v after %v", err, took)
+	}
+}
+
+// TestRefusals tells apart what may succeed later and what will not, and keeps the server's words to itself.
+func TestRefusals(t *testing.T) {
+	t.Parallel()
+	for answer, want := range map[string]Error{
+		"550 no mailbox for ada@example.com": {Permanent: true, Code: 550},
+		"451 ada@example.com: later":         {Code: 451},
+	} {
+		s := (&server{startTLS: true, refuse: answer}).start(t)
+		sender, err := NewSMTP(s.config())
+		must(t, err)
+		err = sender.Send(t.Context(), Message{To: "ada@example.com", Subject: "x", Text: "y"})
+		var e *Error
+		if !errors.As(err, &e) || e.Permanent != want.Permanent || e.Code != want.Code || strings.Contains(err.Error(), "ada") {
+			t.Errorf("%s: %v", answer, err)
+		}
+	}
+}
+
+// TestNothingIsInjected puts what an attacker could choose into each place, and reads what a server receives.
+func TestNothingIsInjected(t *testing.T) {
+	t.Parallel()
+	s := (&server{startTLS: true}).start(t)
+	sender, err := NewSMTP(s.config())
+	must(t, err)
+	evil := "x\r\nBcc: eve@example.com\r\n\r\n<script>alert(1)</script>\r\n.\r\nRCPT TO:<eve@example.com>\r\n\u202e\x00"
+	m, err := Render(Incident, "ada@example.com", IncidentData{Organisation: evil, Kind: evil, Detail: evil, When: evil, ID: evil, URL: "javascript:alert(1)"})
+	must(t, err)
+	must(t, sender.Send(t.Context(), m))
+	all := s.received()
+	if len(all) != 1 || strings.Contains(s.heard(), "eve@") {
+		t.Fatalf("the server heard %q", s.heard())
+	}
+	header, got := parts(t, all[0].data)
+	if header.Get("Bcc") != "" || len(header["To"]) != 1 || strings.Contains(header.Get("Subject"), "\n") {
+		t.Errorf("header %v", header)
+	}
+	if html := got["text/html"]; strings.Contains(html, "<script>") || strings.Contains(html, "javascript:") || !strings.Contains(html, "&lt;script&gt;") {
+		t.Errorf("html %q", html)
+	}
+	if !strings.Contains(got["text/plain"], "RCPT TO:<eve@example.com>") {
+		t.Errorf("the text ends early: %q", got["text/plain"])
+	}
+	for _, m := range []Message{
+		{To: "ada@example.com\r\nBcc: eve@example.com", Subject: "x", Text: "y"}, {To: "ada@example.com, eve@example.com", Subject: "x", Text: "y"},
+		{To: "ada@example.com>\nRCPT TO:<eve@example.com", Subject: "x", Text: "y"}, {To: "", Subject: "x", Text: "y"}, {To: "\u202eada@example.com", Subject: "x", Text: "y"},
+		{To: strings.Repeat("a", 400) + "@example.com", Subject: "x", Text: "y"}, {To: "ada@example.com", Subject: "x\r\nBcc: eve@example.com", Text: "y"},
+		{To: "ada@example.com", Subject: "x\u2028y", Text: "y"}, {To: "ada@example.com", Subject: "", Text: "y"}, {To: "ada@example.com", Subject: "x", Text: ""},
+		{To: "ada@example.com", Subject: "x", Text: "\xff"}, {To: "ada@example.com", Subject: "x", Text: strings.Repeat("y", maxBody+1)},
+	} {
+		var e *Error
+		if err := sender.Send(t.Context(), m); !errors.As(err, &e) || !e.Permanent || strings.Contains(err.Error(), "example.com") {
+			t.Errorf("%q: %v", m.To, err)
+		}
+	}
+	if n := len(s.received()); n != 1 {
+		t.Errorf("%d messages were sent", n)
+	}
+}
+
+func TestTemplates(t *testing.T) {
+	t.Parallel()
+	data := map[Template]any{KeyLeaked: leaked, Incident: IncidentData{Organisation: "Acme", Kind: "log.broken", Detail: "It does not verify.", When: "now", ID: "1"}}
+	for _, name := range Templates() {
+		m, err := Render(name, "ada@example.com", data[name])
+		must(t, err)
+		if _, err := m.check(); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+		for part, s := range map[string]string{"subject": m.Subject, "text": m.Text, "html": m.HTML} {
+			if s == "" || strings.Contains(s, "{{") || strings.Contains(s, "<no value>") || part == "text" && strings.Contains(s, "&amp;") {
+				t.Errorf("%s, %s: %q", name, part, s)
+			}
+		}
+		v := reflect.ValueOf(data[name])
+		for i := range v.NumField() {
+			if text := v.Field(i).String(); text != "" && !strings.Contains(m.Text, text) {
+				t.Errorf("%s: %s is not in the text", name, v.Type().Field(i).Name)
+			}
+		}
+		if _, err := Render(name, "x", struct{}{}); err == nil {
+			t.Errorf("%s was filled with nothing", name)
+		}
+	}
+	if _, err := Render("../doc", "x", nil); err == nil {
+		t.Error("a template that is not there was rendered")
+	}
+	long, err := Render(Incident, "x", IncidentData{Organisation: strings.Repeat("ü", 500)})
+	must(t, err)
+	if len(long.Subject) > maxSubject || strings.Contains(long.Subject, "\ufffd") {
+		t.Errorf("the subject is %d bytes long", len(long.Subject))
+	}
+}
+
+// TestVariables holds doc.go to the fields of Config.
+func TestVariables(t *testing.T) {
+	t.Parallel()
+	doc, err := os.ReadFile("doc.go")
+	must(t, err)
+	documented := map[string]bool{}
+	for _, name := range regexp.MustCompile(`AVOUCH_MAIL_\w+`).FindAllString(string(doc), -1) {
+		documented[name] = true
+	}
+	typ := reflect.TypeFor[Config]()
+	for i := range typ.NumField() {
+		if name := typ.Field(i).Tag.Get("env"); name != "" {
+			if !documented[name] || typ.Field(i).Tag.Get("help") == "" {
+				t.Errorf("%s is not documented", name)
+			}
+			delete(documented, name)
+		}
+	}
+	if len(documented) > 0 {
+		t.Errorf("documented, and not there: %v", documented)
+	}
+}
+
+func TestInbox(t *testing.T) {
+	t.Parallel()
+	box := NewInbox("/dev/inbox", time.Now)
+	get := func(path string) (int, string, http.Header) {
+		w := httptest.NewRecorder()
+		box.ServeHTTP(w, httptest.NewRequest(http.MethodGet, path, nil))
+		return w.Code, w.Body.String(), w.Header()
+	}
+	if code, page, _ := get("/dev/inbox"); code != 200 || !strings.Contains(page, "Nothing yet") {
+		t.Errorf("%d %s", code, page)
+	}
+	for i := range inboxSize + 5 {
+		must(t, box.Send(t.Context(), Message{To: "ada@example.com", Subject: fmt.Sprintf("Mail %d <b>", i+1), Text: "</pre><script>alert(1)</script>", HTML: "<h1>Hello</h1>"}))
+	}
+	all := box.Messages()
+	if len(all) != inboxSize || all[0].N != inboxSize+5 || all[inboxSize-1].N != 6 {
+		t.Errorf("%d messages, from %d to %d", len(all), all[len(all)-1].N, all[0].N)
+	}
+	code, page, header := get("/dev/inbox/")
+	if code != 200 || !strings.Contains(page, `href="/dev/inbox/105">Mail 105 &lt;b&gt;</a>`) || strings.Contains(page, "Mail 5 ") {
+		t.Errorf("%d %s", code, page)
+	}
+	if !strings.HasPrefix(header.Get("Content-Security-Policy"), "default-src 'none'") || header.Get("Cache-Control") != "no-store" {
+		t.Errorf("header %v", header)
+	}
+	if code, page, _ := get("/dev/inbox/50"); code != 200 || !strings.Contains(page, "Mail 50") || strings.Contains(page, "<script>") || !strings.Contains(page, "&lt;h1&gt;Hello") {
+		t.Errorf("%d %s", code, page)
+	}
+	for _, path := range []string{"/dev/inbox/1", "/dev/inbox/x", "/dev/inbox/50/50", "/dev/50", "/dev/inbox/-1"} {
+		if code, _, _ := get(path); code != 404 {
+			t.Errorf("%s: %d", path, code)
+		}
+	}
+	w := httptest.NewRecorder()
+	box.ServeHTTP(w, httptest.NewRequest(http.MethodPost, "/dev/inbox", nil))
+	if w.Code != http.StatusMethodNotAllowed {
+		t.Errorf("POST: %d", w.Code)
+	}
+	if err := box.Send(t.Context(), Message{To: "ada@example.com\nx", Subject: "x", Text: "y"}); err == nil || len(box.Messages()) != inboxSize {
+		t.Errorf("a message that could not be sent was caught: %v", err)
+	}
+}
+
+// jobs runs River with the worker, on a real database.
+func jobs(t *testing.T, w *Worker) (*doortest.Door, tenantdb.TenantID) {
+	t.Helper()
+	d := doortest.Open(t)
+	workers := river.NewWorkers()
+	river.AddWorker(workers, w)
+	stop, err := d.DB.StartJobs(t.Context(), d.Log, workers, nil)
+	must(t, err)
+	t.Cleanup(func() {
+		ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+		defer cancel()
+		if err := stop(ctx); err != nil {
+			t.Error(err)
+		}
+	})
+	return d, d.Tenant(t, "Acme")
+}
+
+// ask enqueues a job in a change, and waits until it has the state.
+func ask(t *testing.T, d *doortest.Door, tenant tenantdb.TenantID, j Job, state rivertype.JobState) {
+	t.Helper()
+	j.Tenant = tenant.String()
+	must(t, d.DB.Change(t.Context(), tenantdb.System(tenant, "test"), func(tx *tenantdb.Tx) (audit.Event, error) {
+		return audit.Event{Type: "mail.wanted"}, tx.Enqueue(t.Context(), j)
+	}))
+	var got string
+	for deadline := time.Now().Add(30 * time.Second); time.Now().Before(deadline); time.Sleep(50 * time.Millisecond) {
+		got = d.Text(t, "SELECT coalesce((SELECT state::text FROM avouch_jobs.river_job ORDER BY id DESC LIMIT 1), '')")
+		if got == string(state) {
+			return
+		}
+	}
+	t.Fatalf("the job is %s, want %s", got, state)
+}
+
+// TestJob changes the address after the job was asked for: the mail goes to the new one, and the row holds neither.
+func TestJob(t *testing.T) {
+	t.Parallel()
+	s := (&server{startTLS: true}).start(t)
+	sender, err := NewSMTP(s.config())
+	must(t, err)
+	d, tenant := jobs(t, &Worker{Sender: sender, Resolve: func(_ context.Context, j Job) (string, any, error) {
+		if j.IDs["incident"] != "7" || j.Tenant == "" {
+			return "", nil, fmt.Errorf("asked for %+v", j)
+		}
+		return "Ada <ada@example.com>", IncidentData{Organisation: "Acme", Kind: "log.broken", ID: j.IDs["incident"]}, nil
+	}})
+	ask(t, d, tenant, Job{Template: Incident, IDs: map[string]string{"incident": "7"}}, rivertype.JobStateCompleted)
+	all := s.received()
+	if len(all) != 1 || !strings.Contains(all[0].to, "ada@example.com") || !strings.Contains(all[0].data, "log.broken") {
+		t.Errorf("received %+v", all)
+	}
+	if row := d.Text(t, "SELECT row_to_json(j)::text FROM avouch_jobs.river_job j"); strings.Contains(row, "ada@") || strings.Contains(row, "Acme") || !strings.Contains(row, `"kind":"mail.send"`) {
+		t.Errorf("the job's row is %s", row)
+	}
+}
+
+// TestJobErrorsHoldNoAddress lets mails fail in every way, and reads the rows and the log.
+func TestJobErrorsHoldNoAddress(t *testing.T) {
+	t.Parallel()
+	s := (&server{startTLS: true, refuse: "550 ada@example.com is unknown"}).start(t)
+	sender, err := NewSMTP(s.config())
+	must(t, err)
+	d, tenant := jobs(t, &Worker{Sender: sender, Resolve: func(_ context.Context, j Job) (string, any, error) {
+		switch j.IDs["case"] {
+		case "nobody":
+			return "", nil, nil
+		case "lost":
+			return "", nil, errors.New("no address for ada@example.com")
+		case "unfilled":
+			return "ada@example.com", struct{ Name string }{"ada@example.com"}, nil
+		}
+		return "ada@example.com", IncidentData{Organisation: "Acme"}, nil
+	}})
+	for name, state := range map[string]rivertype.JobState{
+		"refused": rivertype.JobStateCancelled, "nobody": rivertype.JobStateCancelled, "unfilled": rivertype.JobStateCancelled, "lost": rivertype.JobStateRetryable,
+	} {
+		ask(t, d, tenant, Job{Template: Incident, IDs: map[string]string{"case": name}}, state)
+	}
+	if rows := d.Text(t, "SELECT json_agg(j)::text FROM avouch_jobs.river_job j"); strings.Contains(rows, "ada@") || !strings.Contains(rows, "(550)") {
+		t.Errorf("the rows are %s", rows)
+	}
+	if log := d.Logged(); strings.Contains(log, "ada@") {
+		t.Errorf("the log is %s", log)
+	}
+}
+
+// FuzzMessage renders and composes whatever comes: it is sent as one message to one reader, or refused.
+func FuzzMessage(f *testing.F) {
+	for _, seed := range [][2]string{{"ada@example.com", "x"}, {"Ada <ada@example.com>", "x\r\nBcc: y@z"}, {"a@b, c@d", "<b>"}, {"\"a\r\n\"@b", "\u2028"}, {"a@[127.0.0.1]", "{{.}}"}, {"=?utf-8?q?=0d=0aBcc:?= <a@b.c>", "x"}} {
+		f.Add(seed[0], seed[1])
+	}
+	s, err := NewSMTP(Config{Server: "mail.example.com:587", From: "Avouch <avouch@example.com>"})
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Fuzz(func(t *testing.T, to, text string) {
+		m, err := Render(Incident, to, IncidentData{Organisation: text, Kind: text, Detail: text, URL: text})
+		must(t, err)
+		a, err := m.check()
+		if err != nil {
+			return
+		}
+		var wire strings.Builder
+		if _, err := s.compose(m, a).WriteTo(&wire); err != nil {
+			t.Fatal(err)
+		}
+		header, got := parts(t, wire.String())
+		for name, values := range header {
+			switch name {
+			case "From", "To", "Subject", "Date", "Message-Id", "Auto-Submitted", "Mime-Version", "Content-Type", "Content-Transfer-Encoding":
+			default:
+				t.Errorf("a header %q came in", name)
+			}
+			if len(values) != 1 {
+				t.Errorf("%s is there %d times", name, len(values))
+			}
+		}
+		if list, err := header.AddressList("To"); err != nil || len(list) != 1 || list[0].Address != a.Address {
+			t.Errorf("to %v, %v; want %s", list, err, a.Address)
+		}
+		if len(got) != 2 {
+			t.Errorf("%d parts", len(got))
+		}
+	})
+}
