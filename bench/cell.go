@@ -66,7 +66,7 @@ func cells() []cell {
 	add(cell{name: cellSame, servers: 1, feed: same, allowed: true}, 1, 16, 64, 256, 512)
 	add(cell{name: cellNew, servers: 1, fresh: true, warm: different, allowed: true,
 		feed: func(s *scene) feed { return s.fresh(s.service, capability) }}, 16, 64, 256)
-	add(cell{name: cellDeny, servers: 1, fresh: true, warm: different,
+	add(cell{name: cellDeny, servers: 1, fresh: true, warm: func(s *scene) feed { return always(s.verify(s.service, s.agents[0].Token, withheld)) },
 		feed: func(s *scene) feed { return s.fresh(s.service, withheld) }}, 64)
 	add(cell{name: cellNewSame, servers: 1, fresh: true, warm: same, allowed: true,
 		feed: func(s *scene) feed { return s.fresh(s.owner, capability) }}, 64)

@@ -99,6 +99,11 @@ func (c chore) run(ctx context.Context, base string) *running {
 // stop ends the chore and says what it did.
 func (r *running) stop() (map[string]float64, error) {
 	r.cancel()
+	return r.wait()
+}
+
+// wait waits until the chore has ended, by itself if it fails.
+func (r *running) wait() (map[string]float64, error) {
 	err := <-r.ended
 	return r.done, err
 }

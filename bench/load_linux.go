@@ -209,7 +209,7 @@ func (g *generator) receive(i int) error {
 	g.count(c, &r)
 	c.have, c.busy = 0, false
 	g.open--
-	if r.closes && g.phase != draining {
+	if r.closes {
 		if err := g.connect(i); err != nil {
 			return err
 		}

@@ -143,6 +143,9 @@ func (s *stage) run(ctx context.Context, c cell) (r result, err error) {
 	if c.warm != nil {
 		l.warm = c.warm(s.scene)
 	}
+	if c.fresh {
+		l.warmFor *= 2 // a process that has just started has more to get used to
+	}
 	asked := []*program{s.hello, s.serve, s.dev}[min(1, c.servers) : c.servers+1]
 	var pids []int
 	for _, p := range asked {

@@ -61,7 +61,7 @@ func state(s string) cell {
 	return cell{s, plain}
 }
 
-func (a agentView) details(p page, now time.Time) error {
+func (a agentView) details(now time.Time) []detail {
 	all := []detail{
 		{"agent", cell{a.AgentID, bold}},
 		{"name", cell{text: a.Name}},
@@ -77,7 +77,7 @@ func (a agentView) details(p page, now time.Time) error {
 	for _, k := range a.Keys {
 		all = append(all, detail{"key", cell{text: k.KID + " " + k.Algorithm + " for " + k.Use}})
 	}
-	return writeDetails(p, "", all)
+	return all
 }
 
 func words(all []string, none string) string {
@@ -112,7 +112,7 @@ func (r *remote) showAgent(ctx context.Context, g *globals, call client.Call) er
 	if err != nil {
 		return err
 	}
-	return show(g, answer.Body, func(p page, a agentView) error { return a.details(p, g.Now()) })
+	return show(g, answer.Body, func(p page, a agentView) error { return writeDetails(p, "", a.details(g.Now())) })
 }
 
 type agentsList struct {
@@ -203,10 +203,7 @@ func (c *agentsRegister) Run(ctx context.Context, g *globals) error {
 			return err
 		}
 		a.Name = c.Name
-		if err := a.details(p, g.Now()); err != nil {
-			return err
-		}
-		return tokenDetails(g, p, token, a.JTI, a.Expires, a.Warnings)
+		return writeDetails(p, "", append(a.details(g.Now()), tokenDetails(g, token, a.JTI, a.Expires, a.Warnings)...))
 	})
 }
 

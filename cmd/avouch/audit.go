@@ -22,6 +22,7 @@ type auditCmd struct {
 type auditTail struct {
 	remote   `embed:""`
 	Follow   bool   `short:"f" help:"Go on with each entry as it is made, until interrupted."`
+	Long     bool   `help:"Everything of each entry, on lines of its own."`
 	Lines    int    `short:"n" default:"20" placeholder:"N" help:"How many entries to begin with."`
 	Type     string `placeholder:"TYPE" help:"Only this type, or all under a prefix: agent.*"`
 	Decision string `placeholder:"WORD" help:"Only this decision, such as DENIED."`
@@ -178,5 +179,8 @@ func (t *tail) print(raw json.RawMessage, e *entryView) error {
 	if t.out.JSON {
 		return printJSON(t.out.Out, raw)
 	}
-	return e.line(t.page)
+	if t.cmd.Long {
+		return e.details(t.page, "    ", e.Time.Local().Format("2006-01-02 15:04:05.000000 MST")+"  request "+clean(e.Request))
+	}
+	return e.line(t.page, t.out.Now())
 }

@@ -262,7 +262,7 @@ func (f finding) good(now time.Time) []detail {
 		all = append(all, detail{"chain", cell{text: hex.EncodeToString(r.Link[:])}})
 	}
 	if f.kind != "records" {
-		all = append(all, detail{"signed with", key}, detail{"", cell{text: r.Key}})
+		all = append(all, detail{"signed with", key}, detail{"its key", cell{text: r.Key}})
 	}
 	if r.EarlierHeld {
 		all = append(all, detail{"earlier", cell{"it goes on from the checkpoint that you gave", good}})

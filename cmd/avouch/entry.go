@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/avouch-dev/avouch/internal/client"
+	"github.com/avouch-dev/avouch/internal/id"
 )
 
 // entryView is an entry of the log as the API shows it.
@@ -59,7 +60,7 @@ func (e *entryView) result() cell {
 // fields are what the entry says beside its frame, by name, private ones among them.
 func (e *entryView) fields() []detail {
 	all := []detail{}
-	for _, fields := range []map[string]string{e.Public, e.Private} {
+	for _, fields := range []map[string]string{e.Private, e.Public} {
 		for _, name := range slices.Sorted(maps.Keys(fields)) {
 			all = append(all, detail{name, cell{text: fields[name]}})
 		}
@@ -76,24 +77,49 @@ func (e *entryView) fields() []detail {
 	return all
 }
 
-// line prints the entry on one line.
-func (e *entryView) line(p page) error {
-	when := ""
+// line prints the entry on one line: on a terminal as much as there is room for, with times and identifiers cut short;
+// elsewhere all of it.
+func (e *entryView) line(p page, now time.Time) error {
+	layout, name := "2006-01-02 15:04:05", func(s string) string { return s }
+	if p.width > 0 {
+		name = short
+		if layout = "Jan 02 15:04"; e.Time.Local().Format(layout[:6]) == now.Local().Format(layout[:6]) {
+			layout = "    15:04:05"
+		}
+	}
+	when := strings.Repeat(" ", len(layout))
 	if !e.Time.IsZero() {
-		when = e.Time.Local().Format("2006-01-02 15:04:05")
+		when = e.Time.Local().Format(layout)
 	}
-	parts := []cell{{fmt.Sprintf("%6d", e.Seq), faint}, {fmt.Sprintf("%19s", when), plain}, {fmt.Sprintf("%-22s", e.Type), bold}}
 	result := e.result()
-	parts = append(parts, cell{fmt.Sprintf("%-7s", result.text), result.tint})
-	if who := e.Actor.String(); who != "" {
-		parts = append(parts, cell{text: "by " + who})
+	parts := []cell{{fmt.Sprintf("%6d", e.Seq), faint}, {when, faint}, {fmt.Sprintf("%-20s", e.Type), bold}, {fmt.Sprintf("%-7s", result.text), result.tint}}
+	if who := e.Actor; who.ID != "" {
+		parts = append(parts, cell{text: "by " + who.Kind + " " + name(who.ID)})
 	}
-	if what := e.Target.String(); what != "" {
-		parts = append(parts, cell{text: "on " + what})
+	if what := e.Target; what.ID != "" {
+		parts = append(parts, cell{text: "on " + what.Kind + " " + name(what.ID)})
 	}
 	for _, f := range e.fields() {
-		parts = append(parts, cell{f.name + "=" + quoted(f.value.text), f.value.tint})
+		if f.value.text != "" {
+			parts = append(parts, cell{f.name + "=" + quoted(name(f.value.text)), f.value.tint})
+		}
 	}
+	if e.Request != "" {
+		parts = append(parts, cell{text: "request=" + name(e.Request)})
+	}
+	return writeLine(p, parts)
+}
+
+// short is the end of an identifier, which tells it from others; the beginning is the time when it was made.
+func short(s string) string {
+	if _, err := id.Parse[entryView](s); err == nil {
+		return "…" + s[24:]
+	}
+	return s
+}
+
+// writeLine prints texts beside one another, as far as there is room.
+func writeLine(p page, parts []cell) error {
 	var b strings.Builder
 	left := p.width
 	for i, part := range parts {
@@ -109,6 +135,19 @@ func (e *entryView) line(p page) error {
 	}
 	_, err := fmt.Fprintln(p.to, strings.TrimRight(b.String(), " "))
 	return err
+}
+
+// details prints the entry in full, below a line that says what it was.
+func (e *entryView) details(p page, indent, head string) error {
+	result := e.result()
+	if _, err := fmt.Fprintf(p.to, "%s %s  %s\n", p.paint(clean(e.Type), bold), p.paint(clean(result.text), result.tint), p.paint(head, faint)); err != nil {
+		return err
+	}
+	all := []detail{{"entry", cell{text: fmt.Sprint(e.Seq)}}, {"by", cell{text: e.Actor.String()}}, {"known by", cell{text: e.How}},
+		{"through", cell{text: e.Source}}, {"on", cell{text: e.Target.String()}}}
+	all = append(all, e.fields()...)
+	all = append(all, detail{"rules", cell{text: e.Policy}}, detail{"leaf", cell{e.Leaf, faint}})
+	return writeDetails(p, indent, all)
 }
 
 // quoted puts quotes around what has white space.

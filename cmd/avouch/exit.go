@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"regexp"
+	"strings"
 
 	"github.com/alecthomas/kong"
 
@@ -82,7 +83,7 @@ func report(to io.Writer, err error, asJSON bool) int {
 }
 
 func reportWords(to io.Writer, err error) {
-	fmt.Fprintf(to, "avouch: %s\n", redact(clean(err.Error())))
+	fmt.Fprintf(to, "avouch: %s\n", redact(clean(strings.TrimSuffix(err.Error(), " See `errors`."))))
 	var p *client.Problem
 	var parse *kong.ParseError
 	switch {
@@ -90,7 +91,7 @@ func reportWords(to io.Writer, err error) {
 		for _, f := range p.Fields {
 			fmt.Fprintf(to, "  %s: %s\n", redact(clean(f.Location)), redact(clean(f.Message)))
 		}
-		fmt.Fprintf(to, "What to do: %s\n", clean(p.Remedy()))
+		fmt.Fprintf(to, "What to do: %s\n", clean(remedy(p)))
 		if p.RequestID != "" {
 			fmt.Fprintf(to, "Request id: %s\n", clean(p.RequestID))
 		}
@@ -101,6 +102,32 @@ func reportWords(to io.Writer, err error) {
 		}
 		fmt.Fprintf(to, "What to do: %s --help says how it is used.\n", name)
 	}
+}
+
+// remedy says what to do about a problem, to somebody who has a command line before them.
+func remedy(p *client.Problem) string {
+	if !p.Known {
+		return "Check that AVOUCH_URL is an Avouch server's, and what stands between: a proxy may have answered."
+	}
+	later := "Try again later."
+	if p.RetryAfter > 0 {
+		later = "Try again in " + length(p.RetryAfter) + "."
+	}
+	switch p.Kind {
+	case problem.Invalid:
+		return "Correct what is named; sent unchanged it fails again."
+	case problem.Unauthenticated:
+		return "Check AVOUCH_API_KEY: the key may be mistyped, expired or revoked, or of another installation than AVOUCH_URL."
+	case problem.Denied:
+		return "Use a key that may do this, or ask an owner of the organisation for one."
+	case problem.Conflict:
+		return "Look at it as it is now, and decide again."
+	case problem.TooMany, problem.Unavailable:
+		return later
+	case problem.Internal:
+		return later + " If it lasts, report it with the request id."
+	}
+	return p.Kind.Page().Remedy
 }
 
 func reportJSON(to io.Writer, err error, code int) {

@@ -51,7 +51,7 @@ func (k keyView) expires(now time.Time, say func(time.Time, time.Time) string) s
 	return say(*k.ExpiresAt, now)
 }
 
-func (k keyView) details(p page, now time.Time) error {
+func (k keyView) details(now time.Time) []detail {
 	quota := "unlimited"
 	switch {
 	case k.Kind == "owner":
@@ -71,7 +71,7 @@ func (k keyView) details(p page, now time.Time) error {
 	if len(k.Owners) > 0 {
 		owners = "verifies agents of " + strings.Join(k.Owners, " ")
 	}
-	return writeDetails(p, "", []detail{
+	return []detail{
 		{"key id", cell{k.KeyID, bold}},
 		{"name", cell{text: k.Name}},
 		{"looks like", cell{text: k.Hint}},
@@ -85,7 +85,7 @@ func (k keyView) details(p page, now time.Time) error {
 		{"expires", cell{text: k.expires(now, instant)}},
 		{"disabled", cell{text: instant(deref(k.DisabledAt), now)}},
 		{"revoked", cell{text: instant(deref(k.RevokedAt), now)}},
-	})
+	}
 }
 
 type keysList struct {
@@ -158,13 +158,8 @@ func (c *keysCreate) Run(ctx context.Context, g *globals) error {
 		if err := (client.Answer{Body: raw}).Into(&k); err != nil {
 			return err
 		}
-		if err := k.details(p, g.Now()); err != nil {
-			return err
-		}
-		return writeDetails(p, "", []detail{
-			{"key", cell{key, bold}},
-			{"", cell{"The key is shown this once. Programs expect it in AVOUCH_API_KEY.", faint}},
-		})
+		return writeDetails(p, "", append(k.details(g.Now()), detail{"key", cell{key, bold}},
+			note("The key is shown this once. Programs expect it in AVOUCH_API_KEY.")))
 	})
 }
 
@@ -182,7 +177,7 @@ func (c *oneKey) run(ctx context.Context, g *globals, method string, act ...stri
 	if err != nil {
 		return err
 	}
-	return show(g, answer.Body, func(p page, k keyView) error { return k.details(p, g.Now()) })
+	return show(g, answer.Body, func(p page, k keyView) error { return writeDetails(p, "", k.details(g.Now())) })
 }
 
 type keysShow struct {

@@ -27,20 +27,20 @@ type orgView struct {
 	OwnerKeyID    string    `json:"owner_key_id"`
 }
 
-func (o orgView) details(p page, now time.Time) error {
+func (o orgView) details(now time.Time) []detail {
 	quota := "unlimited"
 	if o.MonthlyQuota != nil {
 		quota = grouped(*o.MonthlyQuota) + " a month with owner keys"
 	}
-	return writeDetails(p, "", []detail{
+	return []detail{
 		{"tenant id", cell{o.TenantID, bold}},
 		{"name", cell{text: o.Name}},
 		{"notices to", cell{text: o.ContactEmail}},
-		{"tokens live", cell{text: (time.Duration(o.TokenLifetime) * time.Second).String()}},
+		{"tokens live", cell{text: length(time.Duration(o.TokenLifetime) * time.Second)}},
 		{"tokens an agent", cell{text: "at most " + grouped(o.LiveTokens)}},
 		{"verifications", cell{text: quota}},
 		{"created", cell{text: instant(o.CreatedAt, now)}},
-	})
+	}
 }
 
 type orgsShow struct {
@@ -53,7 +53,7 @@ func (c *orgsShow) Run(ctx context.Context, g *globals) error {
 	if err != nil {
 		return err
 	}
-	return show(g, answer.Body, func(p page, o orgView) error { return o.details(p, g.Now()) })
+	return show(g, answer.Body, func(p page, o orgView) error { return writeDetails(p, "", o.details(g.Now())) })
 }
 
 type orgsCreate struct {
@@ -88,13 +88,7 @@ func (c *orgsCreate) Run(ctx context.Context, g *globals) error {
 		if err := (client.Answer{Body: raw}).Into(&o); err != nil {
 			return err
 		}
-		if err := o.details(p, g.Now()); err != nil {
-			return err
-		}
-		return writeDetails(p, "", []detail{
-			{"owner key", cell{key, bold}},
-			{"key id", cell{text: o.OwnerKeyID}},
-			{"", cell{"The key is shown this once. Programs expect it in AVOUCH_API_KEY.", faint}},
-		})
+		return writeDetails(p, "", append(o.details(g.Now()), detail{"key id", cell{text: o.OwnerKeyID}}, detail{"owner key", cell{key, bold}},
+			note("The key is shown this once. Programs expect it in AVOUCH_API_KEY.")))
 	})
 }

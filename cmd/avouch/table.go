@@ -119,7 +119,10 @@ type detail struct {
 	value cell
 }
 
-// write prints details under one another; those that are empty are left out.
+// note is a sentence under details.
+func note(text string) detail { return detail{value: cell{text, faint}} }
+
+// writeDetails prints details under one another; those that are empty are left out. One without a name stands alone.
 func writeDetails(p page, indent string, all []detail) error {
 	widest := 0
 	for _, d := range all {
@@ -129,7 +132,11 @@ func writeDetails(p page, indent string, all []detail) error {
 	}
 	var b strings.Builder
 	for _, d := range all {
-		if d.value.text != "" {
+		switch {
+		case d.value.text == "":
+		case d.name == "":
+			b.WriteString(indent + p.paint(clean(d.value.text), d.value.tint) + "\n")
+		default:
 			b.WriteString(indent + p.paint(d.name, faint) + strings.Repeat(" ", widest-columns(d.name)) + gap + p.paint(clean(d.value.text), d.value.tint) + "\n")
 		}
 	}

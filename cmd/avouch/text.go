@@ -80,29 +80,31 @@ func ago(t, now time.Time) string {
 		return ""
 	}
 	d := now.Sub(t)
-	past := d >= 0
-	if !past {
-		d = -d
-	}
-	var s string
-	switch {
-	case d < time.Second:
-		return "now"
-	case d < time.Minute:
-		s = fmt.Sprintf("%ds", d/time.Second)
-	case d < time.Hour:
-		s = fmt.Sprintf("%dm", d/time.Minute)
-	case d < 48*time.Hour:
-		s = fmt.Sprintf("%dh", d/time.Hour)
-	case d < 100*24*time.Hour:
-		s = fmt.Sprintf("%dd", d/(24*time.Hour))
-	default:
+	switch s := length(d.Abs()); {
+	case d.Abs() > 100*day:
 		return t.Local().Format("2006-01-02")
-	}
-	if past {
+	case s == "0s":
+		return "now"
+	case d > 0:
 		return s + " ago"
+	default:
+		return "in " + s
 	}
-	return "in " + s
+}
+
+const day = 24 * time.Hour
+
+// length is a length of time in the one unit that suits it.
+func length(d time.Duration) string {
+	switch {
+	case d.Round(time.Second) < time.Minute:
+		return fmt.Sprintf("%ds", d.Round(time.Second)/time.Second)
+	case d.Round(time.Minute) < time.Hour:
+		return fmt.Sprintf("%dm", d.Round(time.Minute)/time.Minute)
+	case d.Round(time.Hour) < 2*day:
+		return fmt.Sprintf("%dh", d.Round(time.Hour)/time.Hour)
+	}
+	return fmt.Sprintf("%dd", d.Round(day)/day)
 }
 
 // instant is a time in full, with how long ago it was.
@@ -153,7 +155,7 @@ func parseSpan(text string) (time.Duration, error) {
 			if err != nil || n < 0 || n > 36500 {
 				return 0, errSpan
 			}
-			return time.Duration(n*days) * 24 * time.Hour, nil
+			return time.Duration(n*days) * day, nil
 		}
 	}
 	d, err := time.ParseDuration(text)

@@ -14,16 +14,16 @@ import (
 func asProblem(err error, p **client.Problem) bool { return errors.As(err, p) }
 
 // tokenDetails prints a token that is shown once.
-func tokenDetails(g *globals, p page, token, jti string, expires time.Time, warnings []string) error {
+func tokenDetails(g *globals, token, jti string, expires time.Time, warnings []string) []detail {
 	for _, w := range warnings {
 		fmt.Fprintf(g.Err, "Mind: %s\n", clean(w))
 	}
-	return writeDetails(p, "", []detail{
-		{"token", cell{token, bold}},
+	return []detail{
 		{"token id", cell{text: jti}},
 		{"expires", cell{text: instant(expires, g.Now())}},
-		{"", cell{"The token is shown this once. Give it to the agent as AGENT_TOKEN.", faint}},
-	})
+		{"token", cell{token, bold}},
+		note("The token is shown this once. Give it to the agent as AGENT_TOKEN."),
+	}
 }
 
 type tokenIssue struct {
@@ -68,7 +68,7 @@ func (c *tokenIssue) Run(ctx context.Context, g *globals) error {
 		if err := (client.Answer{Body: raw}).Into(&made); err != nil {
 			return err
 		}
-		return tokenDetails(g, p, token, made.JTI, made.Expires, made.Warnings)
+		return writeDetails(p, "", tokenDetails(g, token, made.JTI, made.Expires, made.Warnings))
 	})
 }
 

@@ -47,14 +47,9 @@ func (v traceView) print(p page, now time.Time) error {
 		if i == len(v.Entries)-1 {
 			branch, trunk = "└─", "  "
 		}
-		result := e.result()
+		fmt.Fprint(p.to, branch)
 		after := fmt.Sprintf("+%.1f ms", float64(e.Time.Sub(start).Microseconds())/1000)
-		fmt.Fprintf(p.to, "%s %s  %s  %s\n", branch, p.paint(clean(e.Type), bold), p.paint(clean(result.text), result.tint), p.paint(after, faint))
-		all := []detail{{"entry", cell{text: fmt.Sprint(e.Seq)}}, {"by", cell{text: e.Actor.String()}}, {"known by", cell{text: e.How}},
-			{"through", cell{text: e.Source}}, {"on", cell{text: e.Target.String()}}}
-		all = append(all, e.fields()...)
-		all = append(all, detail{"rules", cell{text: e.Policy}}, detail{"leaf", cell{e.Leaf, faint}})
-		if err := writeDetails(p, trunk+"   ", all); err != nil {
+		if err := e.details(p, trunk+"   ", after); err != nil {
 			return err
 		}
 	}

@@ -82,14 +82,6 @@ func (p *Problem) Error() string {
 	return p.Title + ": " + p.Detail
 }
 
-// Remedy says what the caller can do about it, in general.
-func (p *Problem) Remedy() string {
-	if !p.Known {
-		return "Check that the address is an Avouch server's, and what stands between: a proxy may have answered."
-	}
-	return p.Kind.Page().Remedy
-}
-
 // Passing reports whether the same request may succeed later.
 func (p *Problem) Passing() bool {
 	return p.Kind == problem.TooMany || p.Kind == problem.Unavailable || p.Status >= http.StatusInternalServerError

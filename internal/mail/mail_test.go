@@ -1,7 +1,6 @@
 package mail
 
 import (
-	"context"
 	"encoding/base64"
 	"errors"
 	"fmt"
@@ -21,13 +20,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/riverqueue/river"
-	"github.com/riverqueue/river/rivertype"
-
-	"github.com/avouch-dev/avouch/audit"
 	"github.com/avouch-dev/avouch/internal/secret"
-	"github.com/avouch-dev/avouch/tenantdb"
-	"github.com/avouch-dev/avouch/tenantdb/doortest"
 )
 
 var leaked = KeyLeakedData{
@@ -383,93 +376,6 @@ func TestInbox(t *testing.T) {
 	}
 	if err := box.Send(t.Context(), Message{To: "ada@example.com\nx", Subject: "x", Text: "y"}); err == nil || len(box.Messages()) != inboxSize {
 		t.Errorf("a message that could not be sent was caught: %v", err)
-	}
-}
-
-// jobs runs River with the worker, on a real database.
-func jobs(t *testing.T, w *Worker) (*doortest.Door, tenantdb.TenantID) {
-	t.Helper()
-	d := doortest.Open(t)
-	workers := river.NewWorkers()
-	river.AddWorker(workers, w)
-	stop, err := d.DB.StartJobs(t.Context(), d.Log, workers, nil)
-	must(t, err)
-	t.Cleanup(func() {
-		ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
-		defer cancel()
-		if err := stop(ctx); err != nil {
-			t.Error(err)
-		}
-	})
-	return d, d.Tenant(t, "Acme")
-}
-
-// ask enqueues a job in a change, and waits until it has the state.
-func ask(t *testing.T, d *doortest.Door, tenant tenantdb.TenantID, j Job, state rivertype.JobState) {
-	t.Helper()
-	j.Tenant = tenant.String()
-	must(t, d.DB.Change(t.Context(), tenantdb.System(tenant, "test"), func(tx *tenantdb.Tx) (audit.Event, error) {
-		return audit.Event{Type: "mail.wanted"}, tx.Enqueue(t.Context(), j)
-	}))
-	var got string
-	for deadline := time.Now().Add(30 * time.Second); time.Now().Before(deadline); time.Sleep(50 * time.Millisecond) {
-		got = d.Text(t, "SELECT coalesce((SELECT state::text FROM avouch_jobs.river_job ORDER BY id DESC LIMIT 1), '')")
-		if got == string(state) {
-			return
-		}
-	}
-	t.Fatalf("the job is %s, want %s", got, state)
-}
-
-// TestJob changes the address after the job was asked for: the mail goes to the new one, and the row holds neither.
-func TestJob(t *testing.T) {
-	t.Parallel()
-	s := (&server{startTLS: true}).start(t)
-	sender, err := NewSMTP(s.config())
-	must(t, err)
-	d, tenant := jobs(t, &Worker{Sender: sender, Resolve: func(_ context.Context, j Job) (string, any, error) {
-		if j.IDs["incident"] != "7" || j.Tenant == "" {
-			return "", nil, fmt.Errorf("asked for %+v", j)
-		}
-		return "Ada <ada@example.com>", IncidentData{Organisation: "Acme", Kind: "log.broken", ID: j.IDs["incident"]}, nil
-	}})
-	ask(t, d, tenant, Job{Template: Incident, IDs: map[string]string{"incident": "7"}}, rivertype.JobStateCompleted)
-	all := s.received()
-	if len(all) != 1 || !strings.Contains(all[0].to, "ada@example.com") || !strings.Contains(all[0].data, "log.broken") {
-		t.Errorf("received %+v", all)
-	}
-	if row := d.Text(t, "SELECT row_to_json(j)::text FROM avouch_jobs.river_job j"); strings.Contains(row, "ada@") || strings.Contains(row, "Acme") || !strings.Contains(row, `"kind":"mail.send"`) {
-		t.Errorf("the job's row is %s", row)
-	}
-}
-
-// TestJobErrorsHoldNoAddress lets mails fail in every way, and reads the rows and the log.
-func TestJobErrorsHoldNoAddress(t *testing.T) {
-	t.Parallel()
-	s := (&server{startTLS: true, refuse: "550 ada@example.com is unknown"}).start(t)
-	sender, err := NewSMTP(s.config())
-	must(t, err)
-	d, tenant := jobs(t, &Worker{Sender: sender, Resolve: func(_ context.Context, j Job) (string, any, error) {
-		switch j.IDs["case"] {
-		case "nobody":
-			return "", nil, nil
-		case "lost":
-			return "", nil, errors.New("no address for ada@example.com")
-		case "unfilled":
-			return "ada@example.com", struct{ Name string }{"ada@example.com"}, nil
-		}
-		return "ada@example.com", IncidentData{Organisation: "Acme"}, nil
-	}})
-	for name, state := range map[string]rivertype.JobState{
-		"refused": rivertype.JobStateCancelled, "nobody": rivertype.JobStateCancelled, "unfilled": rivertype.JobStateCancelled, "lost": rivertype.JobStateRetryable,
-	} {
-		ask(t, d, tenant, Job{Template: Incident, IDs: map[string]string{"case": name}}, state)
-	}
-	if rows := d.Text(t, "SELECT json_agg(j)::text FROM avouch_jobs.river_job j"); strings.Contains(rows, "ada@") || !strings.Contains(rows, "(550)") {
-		t.Errorf("the rows are %s", rows)
-	}
-	if log := d.Logged(); strings.Contains(log, "ada@") {
-		t.Errorf("the log is %s", log)
 	}
 }
 
