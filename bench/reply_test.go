@@ -4,7 +4,6 @@ import (
 	"bufio"
 	"bytes"
 	"errors"
-	"fmt"
 	"io"
 	"net/http"
 	"strings"
@@ -116,6 +115,6 @@ func TestRequestIsReadByNetHTTP(t *testing.T) {
 		}
 	}
 	if got := string(request("GET", "h", "/p", "", "")); got != "GET /p HTTP/1.1\r\nHost: h\r\n\r\n" {
-		t.Error(fmt.Sprintf("%q", got))
+		t.Errorf("%q", got)
 	}
 }

@@ -29,14 +29,17 @@ type Incident struct {
 
 // Room is the incidents of all tenants.
 type Room struct {
-	db  *tenantdb.DB
-	now func() time.Time
+	db     *tenantdb.DB
+	now    func() time.Time
+	opened func(context.Context, *tenantdb.Tx, Incident) error
 }
 
 // Config is what a Room is made of.
 type Config struct {
 	DB  *tenantdb.DB
 	Now func() time.Time // nil is time.Now
+	// Opened is told of an incident in the transaction that opens it: to enqueue a notice. Nil tells nobody.
+	Opened func(ctx context.Context, tx *tenantdb.Tx, in Incident) error
 }
 
 // New makes the room.
@@ -44,7 +47,10 @@ func New(c Config) *Room {
 	if c.Now == nil {
 		c.Now = time.Now
 	}
-	return &Room{db: c.DB, now: c.Now}
+	if c.Opened == nil {
+		c.Opened = func(context.Context, *tenantdb.Tx, Incident) error { return nil }
+	}
+	return &Room{db: c.DB, now: c.Now, opened: c.Opened}
 }
 
 // The limits of an incident's words.
@@ -74,7 +80,10 @@ func (r *Room) Raise(ctx context.Context, c tenantdb.Caller, kind, subject, deta
 		if opened = !known; err != nil || known {
 			return audit.Event{}, err
 		}
-		return in.event("incident.opened"), insert(ctx, tx, in)
+		if err := insert(ctx, tx, in); err != nil {
+			return audit.Event{}, err
+		}
+		return in.event("incident.opened"), r.opened(ctx, tx, in)
 	})
 	if err != nil {
 		return false, fmt.Errorf("incident.Raise: %w", err)
@@ -107,6 +116,21 @@ func (r *Room) Resolve(ctx context.Context, c tenantdb.Caller, incident ID) erro
 	}
 	return nil
 }
+
+// Get is one incident of the caller's tenant.
+func (r *Room) Get(ctx context.Context, c tenantdb.Caller, incident ID) (in Incident, err error) {
+	err = r.db.Read(ctx, c, func(tx *tenantdb.ReadTx) error {
+		in, err = find(ctx, tx, incident)
+		return err
+	})
+	if err != nil {
+		return Incident{}, fmt.Errorf("incident.Get: %w", err)
+	}
+	return in, nil
+}
+
+// ParseID reads the canonical form.
+func ParseID(s string) (ID, error) { return id.Parse[idKind](s) }
 
 // Open is the open incidents of the caller's tenant, the oldest first.
 func (r *Room) Open(ctx context.Context, c tenantdb.Caller) (all []Incident, err error) {

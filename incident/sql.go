@@ -3,7 +3,6 @@ package incident
 import (
 	"context"
 	"errors"
-	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -11,34 +10,25 @@ import (
 	"github.com/avouch-dev/avouch/tenantdb"
 )
 
-const openedAlreadySQL = `SELECT EXISTS (SELECT FROM avouch.incident WHERE tenant_id = $1 AND kind = $2 AND resolved_at IS NULL)`
+const openedAlreadySQL = `SELECT EXISTS (SELECT FROM avouch.incident WHERE tenant_id = $1 AND kind = $2 AND subject = $3 AND resolved_at IS NULL)`
 
 func openedAlready(ctx context.Context, tx *tenantdb.ReadTx, kind, subject string) (known bool, err error) {
-	err = tx.QueryRow(ctx, openedAlreadySQL, tx.Tenant(), column(kind, subject)).Scan(&known)
+	err = tx.QueryRow(ctx, openedAlreadySQL, tx.Tenant(), kind, subject).Scan(&known)
 	return known, err
 }
 
-// column is how kind and subject stand in the table's one column, so that its index finds both.
-func column(kind, subject string) string {
-	if subject == "" {
-		return kind
-	}
-	return kind + "/" + subject
-}
-
-const insertSQL = `INSERT INTO avouch.incident (tenant_id, incident_id, kind, detail, opened_at) VALUES ($1, $2, $3, $4, $5)`
+const insertSQL = `INSERT INTO avouch.incident (tenant_id, incident_id, kind, subject, detail, opened_at) VALUES ($1, $2, $3, $4, $5, $6)`
 
 func insert(ctx context.Context, tx *tenantdb.Tx, in Incident) error {
-	_, err := tx.Exec(ctx, insertSQL, tx.Tenant(), in.ID, column(in.Kind, in.Subject), in.Detail, in.Opened)
+	_, err := tx.Exec(ctx, insertSQL, tx.Tenant(), in.ID, in.Kind, in.Subject, in.Detail, in.Opened)
 	return err
 }
 
-const incidentColumns = `incident_id, kind, detail, opened_at, resolved_at`
+const incidentColumns = `incident_id, kind, subject, detail, opened_at, resolved_at`
 
 func scan(row pgx.CollectableRow) (in Incident, err error) {
 	var resolved *time.Time
-	err = row.Scan(&in.ID, &in.Kind, &in.Detail, &in.Opened, &resolved)
-	in.Kind, in.Subject, _ = strings.Cut(in.Kind, "/")
+	err = row.Scan(&in.ID, &in.Kind, &in.Subject, &in.Detail, &in.Opened, &resolved)
 	if resolved != nil {
 		in.Resolved = *resolved
 	}
@@ -50,16 +40,21 @@ const (
 	resolveSQL = `UPDATE avouch.incident SET resolved_at = $3 WHERE tenant_id = $1 AND incident_id = $2 AND resolved_at IS NULL`
 )
 
-// resolve returns nil for an incident that is closed already.
-func resolve(ctx context.Context, tx *tenantdb.Tx, incident ID, at time.Time) (*Incident, error) {
+func find(ctx context.Context, tx *tenantdb.ReadTx, incident ID) (Incident, error) {
 	rows, err := tx.Query(ctx, findSQL, tx.Tenant(), incident)
 	if err != nil {
-		return nil, err
+		return Incident{}, err
 	}
 	in, err := pgx.CollectExactlyOneRow(rows, scan)
 	if errors.Is(err, pgx.ErrNoRows) {
-		return nil, missing()
+		return Incident{}, missing()
 	}
+	return in, err
+}
+
+// resolve returns nil for an incident that is closed already.
+func resolve(ctx context.Context, tx *tenantdb.Tx, incident ID, at time.Time) (*Incident, error) {
+	in, err := find(ctx, &tx.ReadTx, incident)
 	if err != nil {
 		return nil, err
 	}

@@ -184,13 +184,14 @@ CREATE TABLE avouch.incident (
   tenant_id   uuid NOT NULL REFERENCES avouch.organisation,
   incident_id uuid NOT NULL,
   kind        text NOT NULL,
+  subject     text NOT NULL DEFAULT '',
   detail      text NOT NULL,
   opened_at   timestamptz NOT NULL,
   resolved_at timestamptz,
   PRIMARY KEY (tenant_id, incident_id)
 );
 CALL avouch.protect('avouch.incident');
-CREATE INDEX incident_open ON avouch.incident (tenant_id, kind) WHERE resolved_at IS NULL;
+CREATE INDEX incident_open ON avouch.incident (tenant_id, kind, subject) WHERE resolved_at IS NULL;
 
 -- Look-ups before the tenant is known: functions of a role that sees these columns and nothing else.
 GRANT SELECT (tenant_id, suspended_at) ON avouch.organisation TO avouch_lookup;

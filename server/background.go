@@ -10,6 +10,7 @@ import (
 
 	"github.com/riverqueue/river"
 
+	"github.com/avouch-dev/avouch/internal/mail"
 	"github.com/avouch-dev/avouch/tenantdb"
 )
 
@@ -57,19 +58,13 @@ func (s *Server) purge(ctx context.Context) error {
 	})
 }
 
-// notice is a job: tell an organisation something by mail. It holds no address; that is read when the mail is sent.
-type notice struct {
-	Tenant   string `json:"tenant"`
-	Template string `json:"template"`
-	About    string `json:"about"`
-}
-
-// Kind names the job.
-func (notice) Kind() string { return "notice" }
-
 func (s *Server) startJobs(ctx context.Context) {
 	workers := river.NewWorkers()
-	river.AddWorker(workers, &noticeWorker{server: s})
+	sender := s.sender
+	if sender == nil {
+		sender = noSender{}
+	}
+	river.AddWorker(workers, &mail.Worker{Sender: sender, Resolve: s.resolve})
 	stop, err := s.DB.StartJobs(ctx, s.log, workers, nil)
 	if err != nil {
 		s.log.ErrorContext(ctx, "jobs are not worked on", "error", err)

@@ -7,6 +7,7 @@ import (
 	"net/url"
 	"strings"
 
+	"github.com/avouch-dev/avouch/internal/mail"
 	"github.com/avouch-dev/avouch/internal/secret"
 )
 
@@ -33,15 +34,13 @@ type Config struct {
 	TenantQuota  int64 `env:"AVOUCH_TENANT_QUOTA" default:"10000" help:"Verifications a month of a new organisation's owner keys; negative is unlimited."`
 	ServiceQuota int64 `env:"AVOUCH_SERVICE_QUOTA" default:"100000" help:"Verifications a month of a new service key; negative is unlimited."`
 
-	OTLPEndpoint  string        `env:"AVOUCH_OTLP_ENDPOINT" help:"Where traces go: an OTLP/HTTP address, https://collector:4318. Off by default."`
-	OTLPCAFile    string        `env:"AVOUCH_OTLP_CA_FILE" help:"Authority of the collector's certificate."`
-	OTLPCertFile  string        `env:"AVOUCH_OTLP_CERT_FILE" help:"Our certificate for the collector."`
-	OTLPKeyFile   string        `env:"AVOUCH_OTLP_KEY_FILE" help:"Its private key."`
-	TraceSeconds  float64       `env:"AVOUCH_TRACES_PER_SECOND" default:"50" help:"How many requests a second are traced at most."`
-	SecurityEmail string        `env:"AVOUCH_SECURITY_CONTACT" help:"Contact of /.well-known/security.txt: a mailto: or https: address."`
-	SMTPURL       string        `env:"AVOUCH_SMTP_URL" help:"Mail relay for notices: smtp://user@host:587. The password is AVOUCH_SMTP_PASSWORD."`
-	SMTPPassword  secret.String `env:"AVOUCH_SMTP_PASSWORD" hidden:""`
-	MailFrom      string        `env:"AVOUCH_MAIL_FROM" help:"Sender of notices."`
+	OTLPEndpoint  string      `env:"AVOUCH_OTLP_ENDPOINT" help:"Where traces go: an OTLP/HTTP address, https://collector:4318. Off by default."`
+	OTLPCAFile    string      `env:"AVOUCH_OTLP_CA_FILE" help:"Authority of the collector's certificate."`
+	OTLPCertFile  string      `env:"AVOUCH_OTLP_CERT_FILE" help:"Our certificate for the collector."`
+	OTLPKeyFile   string      `env:"AVOUCH_OTLP_KEY_FILE" help:"Its private key."`
+	TraceSeconds  float64     `env:"AVOUCH_TRACES_PER_SECOND" default:"50" help:"How many requests a second are traced at most."`
+	SecurityEmail string      `env:"AVOUCH_SECURITY_CONTACT" help:"Contact of /.well-known/security.txt: a mailto: or https: address."`
+	Mail          mail.Config `embed:""`
 
 	// Development is set by `avouch dev`: plain HTTP on loopback, no quotas, a page that shows the mail that was sent.
 	Development bool   `kong:"-"`

@@ -5,9 +5,11 @@ import (
 	"errors"
 	"net/http"
 	"strings"
+	"time"
 
 	"github.com/avouch-dev/avouch/apikey"
 	"github.com/avouch-dev/avouch/audit"
+	"github.com/avouch-dev/avouch/internal/mail"
 	"github.com/avouch-dev/avouch/internal/problem"
 	"github.com/avouch-dev/avouch/internal/web"
 	"github.com/avouch-dev/avouch/tenantdb"
@@ -98,9 +100,11 @@ func (s *Server) leaked(ctx context.Context, credential string) {
 	})
 	err = s.DB.Change(ctx, c, func(tx *tenantdb.Tx) (audit.Event, error) {
 		return audit.Event{
-			Type: "key.leaked", Target: audit.Target{Kind: "key", ID: who.KeyID}, Outcome: audit.Denied,
-			Public: []audit.Field{{Name: "where", Value: "request"}}, Private: []audit.Field{{Name: "address", Value: meta.Address.String()}},
-		}, tx.Enqueue(ctx, notice{Tenant: who.Tenant.String(), Template: "key-leaked", About: who.KeyID})
+				Type: "key.leaked", Target: audit.Target{Kind: "key", ID: who.KeyID}, Outcome: audit.Denied,
+				Public: []audit.Field{{Name: "where", Value: "request"}}, Private: []audit.Field{{Name: "address", Value: meta.Address.String()}},
+			}, tx.Enqueue(ctx, mail.Job{Tenant: who.Tenant.String(), Template: mail.KeyLeaked, IDs: map[string]string{
+				"key": who.KeyID, "where": "where it can be seen: in an address, or over plain HTTP", "at": meta.Start.UTC().Format(time.RFC1123), "request": meta.ID.String(),
+			}})
 	})
 	if err != nil {
 		s.log.ErrorContext(ctx, "a leaked key's owner was not told", "request_id", meta.ID, "error", err)

@@ -4,51 +4,85 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/http"
+	"time"
 
-	"github.com/riverqueue/river"
-
-	"github.com/avouch-dev/avouch/audit"
+	"github.com/avouch-dev/avouch/incident"
+	"github.com/avouch-dev/avouch/internal/mail"
+	"github.com/avouch-dev/avouch/internal/web"
 	"github.com/avouch-dev/avouch/tenantdb"
 )
 
-// Mailer sends one of the templates to an address.
-type Mailer interface {
-	Send(ctx context.Context, to, template string, data map[string]string) error
-}
-
-// noticeWorker sends notices. An organisation that gave no address gets none, and its log says so.
-type noticeWorker struct {
-	river.WorkerDefaults[notice]
-	server *Server
-}
-
-var errNoMailer = errors.New("no mail relay is configured: set AVOUCH_SMTP_URL")
-
-// Work sends one notice.
-func (w *noticeWorker) Work(ctx context.Context, job *river.Job[notice]) error {
-	t, err := tenantdb.ParseTenantID(job.Args.Tenant)
-	if err != nil {
-		return river.JobCancel(err)
-	}
-	to, err := w.server.Org.Contact(ctx, t)
-	if err != nil {
-		return fmt.Errorf("server.notice: %w", err)
-	}
-	outcome := audit.Done
+// openMail chooses how notices leave: by SMTP if a server is named, into a page in development, and else not at all.
+func (s *Server) openMail() error {
 	switch {
-	case to == "":
-		outcome = audit.Failed
-	case w.server.Mail == nil:
-		return errNoMailer // tried again later: River's retries outlast a relay that is set up tomorrow
-	default:
-		data := map[string]string{"about": job.Args.About, "url": w.server.URL()}
-		if err := w.server.Mail.Send(ctx, to, job.Args.Template, data); err != nil {
-			return fmt.Errorf("server.notice: %w", err)
+	case s.cfg.Mail.Server != "":
+		sender, err := mail.NewSMTP(s.cfg.Mail)
+		if err != nil {
+			return fmt.Errorf("%w: %w", ErrConfig, err)
 		}
+		s.sender = sender
+	case s.cfg.Development:
+		s.inbox = mail.NewInbox(inboxPath, time.Now)
+		s.sender = s.inbox
 	}
-	_, err = w.server.DB.Record(ctx, tenantdb.System(t, "notice"), audit.Event{
-		Type: "notice.sent", Outcome: outcome, Target: audit.Target{Kind: "notice", ID: job.Args.Template},
-		Public: []audit.Field{{Name: "about", Value: job.Args.About}},
-	})
-	return err
+	return nil
+}
+
+const inboxPath = "/dev/inbox"
+
+func (s *Server) inboxPages() {
+	if s.inbox == nil {
+		return
+	}
+	for id, path := range map[string]string{"dev-inbox": inboxPath, "dev-inbox-message": inboxPath + "/{message}"} {
+		s.api.Mount(web.Op{ID: id, Method: http.MethodGet, Path: path}, s.inbox)
+	}
+}
+
+// noSender leaves notices in the queue, where they are tried again for a day and a half.
+type noSender struct{}
+
+// Send refuses.
+func (noSender) Send(context.Context, mail.Message) error {
+	return errors.New("no mail server is configured: set AVOUCH_MAIL_SERVER")
+}
+
+// resolve finds, when a notice is sent, to whom and what it says.
+func (s *Server) resolve(ctx context.Context, j mail.Job) (to string, data any, err error) {
+	t, err := tenantdb.ParseTenantID(j.Tenant)
+	if err != nil {
+		return "", nil, fmt.Errorf("server.resolve: %w", err)
+	}
+	c := tenantdb.System(t, "notice")
+	o, err := s.Org.Get(ctx, c)
+	if err != nil {
+		return "", nil, fmt.Errorf("server.resolve: %w", err)
+	}
+	switch j.Template {
+	case mail.KeyLeaked:
+		k, err := s.Keys.Get(ctx, c, j.IDs["key"])
+		if err != nil {
+			return "", nil, fmt.Errorf("server.resolve: %w", err)
+		}
+		return o.ContactEmail, mail.KeyLeakedData{
+			Organisation: o.Name, KeyName: k.Name, Hint: k.Hint, Where: j.IDs["where"], When: j.IDs["at"], RequestID: j.IDs["request"], URL: s.URL() + "/docs",
+		}, nil
+	case mail.Incident:
+		id, err := incident.ParseID(j.IDs["incident"])
+		if err != nil {
+			return "", nil, fmt.Errorf("server.resolve: %w", err)
+		}
+		in, err := s.Incident.Get(ctx, c, id)
+		if err != nil {
+			return "", nil, fmt.Errorf("server.resolve: %w", err)
+		}
+		return o.ContactEmail, mail.IncidentData{Organisation: o.Name, Kind: in.Kind, Detail: in.Detail, When: in.Opened.UTC().Format(time.RFC1123), ID: in.ID.String(), URL: s.URL() + "/docs"}, nil
+	}
+	return "", nil, fmt.Errorf("server.resolve: no template %q", j.Template)
+}
+
+// tellOfIncident asks for a notice in the transaction that opens the incident.
+func tellOfIncident(ctx context.Context, tx *tenantdb.Tx, in incident.Incident) error {
+	return tx.Enqueue(ctx, mail.Job{Tenant: tx.Tenant().String(), Template: mail.Incident, IDs: map[string]string{"incident": in.ID.String()}})
 }

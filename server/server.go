@@ -17,6 +17,7 @@ import (
 	"github.com/avouch-dev/avouch/agent"
 	"github.com/avouch-dev/avouch/apikey"
 	"github.com/avouch-dev/avouch/incident"
+	"github.com/avouch-dev/avouch/internal/mail"
 	"github.com/avouch-dev/avouch/internal/web"
 	"github.com/avouch-dev/avouch/keyring"
 	"github.com/avouch-dev/avouch/org"
@@ -44,7 +45,8 @@ type Server struct {
 	Verify   *verify.Room
 	Trail    *trail.Room
 	Incident *incident.Room
-	Mail     Mailer
+	sender   mail.Sender
+	inbox    *mail.Inbox
 	api      *web.API[tenantdb.Caller]
 	denials  *denials
 	health   health
@@ -64,7 +66,7 @@ func Open(ctx context.Context, cfg Config, listen string, log *slog.Logger) (*Se
 	if s.traces, err = newTraces(ctx, &cfg); err != nil {
 		return nil, err
 	}
-	if err := s.openKeys(ctx); err != nil {
+	if err := errors.Join(s.openMail(), s.openKeys(ctx)); err != nil {
 		return nil, err
 	}
 	if err := s.openRooms(ctx); err != nil {
@@ -126,7 +128,7 @@ func (s *Server) openRooms(ctx context.Context) (err error) {
 	}
 	s.Policy = policy.New(policy.Config{DB: s.DB, Ring: s.Ring})
 	s.Agents = agent.New(agent.Config{DB: s.DB, Ring: s.Ring, Signing: s.Signing, Scopes: s.Policy, Issuer: parsed})
-	s.Incident = incident.New(incident.Config{DB: s.DB})
+	s.Incident = incident.New(incident.Config{DB: s.DB, Opened: tellOfIncident})
 	s.Trail = trail.New(trail.Config{
 		DB: s.DB, Sealer: s.Ring, Host: s.set.public.Host, Log: s.log, Raise: s.Incident.Raise, Recheck: s.recheck, Spans: s.traces.recent.of,
 	})
@@ -152,6 +154,7 @@ func (s *Server) routes() {
 	s.Trail.Routes(s.api)
 	s.Incident.Routes(s.api)
 	s.wellKnown()
+	s.inboxPages()
 	s.probes()
 }
 

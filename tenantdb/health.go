@@ -3,6 +3,7 @@ package tenantdb
 import (
 	"context"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -75,8 +76,12 @@ func DataDirectory(ctx context.Context, adminURL string) (dir string, err error)
 		return "", fmt.Errorf("tenantdb.DataDirectory: %w", err)
 	}
 	defer conn.Close(context.WithoutCancel(ctx))
-	if err := conn.QueryRow(ctx, `SHOW data_directory`).Scan(&dir); err != nil {
+	var pid int
+	if err := conn.QueryRow(ctx, `SELECT current_setting('data_directory'), pg_backend_pid()`).Scan(&dir, &pid); err != nil {
 		return "", fmt.Errorf("tenantdb.DataDirectory: %w", err)
+	}
+	if strings.HasPrefix(dir, "/proc/self/") { // given as a descriptor that only the server has; it works in the directory
+		dir = fmt.Sprintf("/proc/%d/cwd", pid)
 	}
 	return dir, nil
 }

@@ -28,7 +28,7 @@ func checkRights(ctx context.Context, conn *pgx.Conn) error {
 	if err := conn.QueryRow(ctx, replicaRightSQL).Scan(&may); err != nil {
 		return fmt.Errorf("rights: %w", err)
 	}
-	if may {
+	if may && !strings.HasPrefix(strings.Join(found, ""), "is a superuser") {
 		found = append(found, "may set session_replication_role: REVOKE SET ON PARAMETER session_replication_role")
 	}
 	if len(found) > 0 {

@@ -93,25 +93,24 @@ const freeHeadsSQL = `SELECT tenant_id FROM avouch.audit_head WHERE tenant_id = 
 
 // rightsSQL lists what the present role may do that a server must not.
 const rightsSQL = `
+WITH me AS (SELECT * FROM pg_roles WHERE rolname = current_user),
+log AS (SELECT c.oid, c.oid::regclass::text AS name FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+  WHERE n.nspname = 'avouch' AND c.relkind IN ('r', 'p') AND c.relname ~ '^audit_entry')
 SELECT format(what, current_user) FROM (
-  SELECT 'is a superuser: connect as avouch_server, or ALTER ROLE %I NOSUPERUSER' AS what, rolsuper AS has FROM pg_roles WHERE rolname = current_user
-  UNION ALL SELECT 'may bypass row-level security: ALTER ROLE %I NOBYPASSRLS', rolbypassrls FROM pg_roles WHERE rolname = current_user
-  UNION ALL SELECT 'may create roles: ALTER ROLE %I NOCREATEROLE', rolcreaterole FROM pg_roles WHERE rolname = current_user
-  UNION ALL SELECT 'may replicate: ALTER ROLE %I NOREPLICATION', rolreplication FROM pg_roles WHERE rolname = current_user
+  SELECT 'may bypass row-level security: ALTER ROLE %I NOBYPASSRLS' AS what, rolbypassrls AS has FROM me
+  UNION ALL SELECT 'may create roles: ALTER ROLE %I NOCREATEROLE', rolcreaterole FROM me
+  UNION ALL SELECT 'may replicate: ALTER ROLE %I NOREPLICATION', rolreplication FROM me
   UNION ALL SELECT 'owns tables of the schema avouch: connect as avouch_server, which owns nothing, instead of %I', EXISTS (
-    SELECT FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace JOIN pg_roles r ON r.rolname = current_user
-    WHERE n.nspname IN ('avouch', 'avouch_jobs') AND c.relowner = r.oid)
+    SELECT FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace JOIN me ON c.relowner = me.oid WHERE n.nspname IN ('avouch', 'avouch_jobs'))
   UNION ALL SELECT format('is a member of %I: REVOKE %I FROM %%I', o.rolname, o.rolname), true
     FROM pg_roles o WHERE NOT o.rolsuper AND o.rolname <> current_user AND pg_has_role(current_user, o.oid, 'MEMBER')
     AND (o.rolname = 'avouch_lookup' OR EXISTS (SELECT FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE n.nspname = 'avouch' AND c.relowner = o.oid))
-    AND NOT (SELECT rolsuper FROM pg_roles WHERE rolname = current_user)
-  UNION ALL SELECT 'inherits the log writer''s rights: ALTER ROLE %I NOINHERIT', NOT (SELECT rolsuper FROM pg_roles WHERE rolname = current_user)
-    AND pg_has_role(current_user, 'avouch_log', 'USAGE')
+  UNION ALL SELECT 'inherits the log writer''s rights: ALTER ROLE %I NOINHERIT', pg_has_role(current_user, 'avouch_log', 'USAGE')
   UNION ALL SELECT 'may create in the schema avouch: REVOKE CREATE ON SCHEMA avouch FROM %I', has_schema_privilege('avouch', 'CREATE')
-  UNION ALL SELECT format('may %s the log (%s): REVOKE %s ON %s FROM %%I', p, c.oid::regclass, p, c.oid::regclass), has_table_privilege(c.oid, p)
-    FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace, unnest('{UPDATE,DELETE,TRUNCATE,TRIGGER,REFERENCES}'::text[]) p
-    WHERE n.nspname = 'avouch' AND c.relkind IN ('r', 'p') AND c.relname ~ '^audit_entry'
-) t WHERE has`
+  UNION ALL SELECT format('may %s the log: REVOKE %s ON %s FROM %%I', p, p, string_agg(log.name, ', ')), true
+    FROM log, unnest('{UPDATE,DELETE,TRUNCATE,TRIGGER,REFERENCES}'::text[]) p WHERE has_table_privilege(log.oid, p) GROUP BY p
+) t WHERE has AND NOT (SELECT rolsuper FROM me)
+UNION ALL SELECT format('is a superuser: connect as avouch_server instead of %I, or ALTER ROLE %I NOSUPERUSER', rolname, rolname) FROM me WHERE rolsuper`
 
 // replicaRightSQL asks whether the role may set session_replication_role: PostgreSQL 15 and later can grant that.
 const replicaRightSQL = `SELECT has_parameter_privilege('session_replication_role', 'SET')`

@@ -18,13 +18,13 @@ import (
 
 // PassLimits bounds what the verification pass takes of the database and the processor. A zero field is the default.
 type PassLimits struct {
-	Rows  int           // a second, in all: 20,000
+	Rows  int           // a second, in all: 2,000
 	Slice int           // rows of one tenant, and rows read again, in one pass: 20,000
 	Every time.Duration // between the end of one pass and the next: 2 s
 }
 
 func (p *PassLimits) fill() {
-	or(&p.Rows, 20_000)
+	or(&p.Rows, 2_000)
 	or(&p.Slice, 20_000)
 	or(&p.Every, 2*time.Second)
 }

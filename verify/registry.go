@@ -15,7 +15,10 @@ import (
 // registry remembers what decisions are made from, each tenant's at one epoch. It is never asked whether it is fresh:
 // the append compares the epoch and refuses a decision made at an old one.
 type registry struct {
-	db    *tenantdb.DB
+	db *tenantdb.DB
+	// keys reads the signing keys anew. One that is revoked moves every tenant's epoch, so that what is remembered of a
+	// tenant at an epoch vouches for the keys too: they were read after the epoch was.
+	keys  func(context.Context) error
 	mu    sync.RWMutex
 	rooms map[tenantdb.TenantID]*memory
 	once  singleflight.Group
@@ -35,8 +38,8 @@ const (
 	mostThings  = 50_000
 )
 
-func newRegistry(db *tenantdb.DB) *registry {
-	return &registry{db: db, rooms: map[tenantdb.TenantID]*memory{}}
+func newRegistry(db *tenantdb.DB, keys func(context.Context) error) *registry {
+	return &registry{db: db, keys: keys, rooms: map[tenantdb.TenantID]*memory{}}
 }
 
 func (r *registry) get(t tenantdb.TenantID) *memory {
@@ -80,6 +83,17 @@ func (r *registry) key(ctx context.Context, t tenantdb.TenantID, id string) (*te
 			return m.state, k, nil
 		}
 	}
+	return r.loadKey(ctx, t, id)
+}
+
+// keyAnew is key, read by nobody who began before now: memory, and a read that others wait for, may refuse a key that was
+// enabled a moment ago.
+func (r *registry) keyAnew(ctx context.Context, t tenantdb.TenantID, id string) (*tenantState, *keyState, error) {
+	r.once.Forget(flight(t, "key "+id))
+	return r.loadKey(ctx, t, id)
+}
+
+func (r *registry) loadKey(ctx context.Context, t tenantdb.TenantID, id string) (*tenantState, *keyState, error) {
 	return load(ctx, r, t, "key "+id, func(tx *tenantdb.ReadTx) (*keyState, error) {
 		return loadKey(ctx, tx, t, id)
 	}, func(m *memory, k *keyState) { m.keys[id] = k })
@@ -90,9 +104,11 @@ type loaded[T any] struct {
 	thing *T
 }
 
+func flight(t tenantdb.TenantID, name string) string { return t.String() + " " + name }
+
 // load reads a tenant and one thing of it at one instant, once for all who wait for it, and remembers them.
 func load[T any](ctx context.Context, r *registry, t tenantdb.TenantID, name string, read func(*tenantdb.ReadTx) (*T, error), keep func(*memory, *T)) (*tenantState, *T, error) {
-	v, err, _ := r.once.Do(t.String()+" "+name, func() (any, error) {
+	v, err, _ := r.once.Do(flight(t, name), func() (any, error) {
 		var l loaded[T]
 		// Others wait for this read too: it must not end with the one who came first.
 		ctx := context.WithoutCancel(ctx)
@@ -107,9 +123,15 @@ func load[T any](ctx context.Context, r *registry, t tenantdb.TenantID, name str
 		if err != nil {
 			return l, fmt.Errorf("verify.registry: %w", err)
 		}
-		if l.thing != nil {
-			r.keep(l.state, func(m *memory) { keep(m, l.thing) })
+		if l.thing == nil {
+			return l, nil
 		}
+		if m := r.get(t); m == nil || m.state.head.Epoch != l.state.head.Epoch {
+			if err := r.keys(ctx); err != nil {
+				return loaded[T]{}, fmt.Errorf("verify.registry: signing keys: %w", err)
+			}
+		}
+		r.keep(l.state, func(m *memory) { keep(m, l.thing) })
 		return l, nil
 	})
 	l := v.(loaded[T])

@@ -42,7 +42,7 @@ func New(cfg Config) *Room {
 	if cfg.Now == nil {
 		cfg.Now = time.Now
 	}
-	return &Room{cfg: cfg, registry: newRegistry(cfg.DB)}
+	return &Room{cfg: cfg, registry: newRegistry(cfg.DB, cfg.Signing.Refresh)}
 }
 
 // Answer is what a service is told.
@@ -87,10 +87,6 @@ const attempts = 3
 // unavailable if the decision could not be recorded.
 func (r *Room) Verify(ctx context.Context, who Asker, req Request) (*Answer, error) {
 	f := &facts{request: req}
-	f.now = r.cfg.Now()
-	if err := r.examine(ctx, f); err != nil {
-		return nil, err
-	}
 	for n := 0; ; n++ {
 		if err := r.gather(ctx, f, who); err != nil {
 			return nil, err
@@ -105,7 +101,7 @@ func (r *Room) Verify(ctx context.Context, who Asker, req Request) (*Answer, err
 		} else {
 			pos, c, err = r.locked(ctx, f, who)
 		}
-		again, err := r.lost(ctx, f, err)
+		again, err := r.lost(f, err)
 		if err != nil {
 			return nil, err
 		}
@@ -137,7 +133,7 @@ func (r *Room) locked(ctx context.Context, f *facts, who Asker) (pos []tenantdb.
 }
 
 // lost says whether a decision must be made again, and makes ready for that.
-func (r *Room) lost(ctx context.Context, f *facts, err error) (again bool, other error) {
+func (r *Room) lost(f *facts, err error) (again bool, other error) {
 	var stale *tenantdb.StaleError
 	var spent *tenantdb.SpentError
 	switch {
@@ -147,11 +143,7 @@ func (r *Room) lost(ctx context.Context, f *facts, err error) (again bool, other
 		for _, h := range stale.Heads {
 			r.registry.drop(h)
 		}
-		// A signing key that was revoked moves every tenant's epoch: what is known of keys is as old as the rules.
-		if err := r.cfg.Signing.Refresh(ctx); err != nil {
-			return false, problem.New(problem.Unavailable, "The signing keys cannot be read now.").Because(err)
-		}
-		return true, r.examine(ctx, f)
+		return true, nil
 	case errors.As(err, &spent) && strings.HasPrefix(spent.Subject, tokenCounter):
 		f.usesSpent = true
 		return true, nil
@@ -162,6 +154,7 @@ func (r *Room) lost(ctx context.Context, f *facts, err error) (again bool, other
 }
 
 // examine checks the token itself. What it finds holds whatever tenants do meanwhile, but for the signing key's state.
+// It is cheap the second time: the checker remembers good signatures.
 func (r *Room) examine(ctx context.Context, f *facts) (err error) {
 	f.claims, f.forged = r.cfg.Tokens.Check(ctx, f.request.Token, f.now)
 	f.kidGone = errors.Is(f.forged, keyring.ErrRevokedKey)
@@ -177,13 +170,14 @@ func (r *Room) examine(ctx context.Context, f *facts) (err error) {
 // gather collects what is known of the service, its key, the owner and the agent, and refuses a key that may not ask.
 func (r *Room) gather(ctx context.Context, f *facts, who Asker) (err error) {
 	f.now = r.cfg.Now()
+	if err := r.examine(ctx, f); err != nil {
+		return err
+	}
 	if f.service, f.key, err = r.registry.key(ctx, who.Tenant, who.KeyID); err != nil {
 		return unreadable(err)
 	}
 	if keyProblem(f) != nil {
-		// Memory may only deny what it has just read: the key may have been enabled a moment ago.
-		r.registry.drop(tenantdb.Head{Tenant: who.Tenant})
-		if f.service, f.key, err = r.registry.key(ctx, who.Tenant, who.KeyID); err != nil {
+		if f.service, f.key, err = r.registry.keyAnew(ctx, who.Tenant, who.KeyID); err != nil {
 			return unreadable(err)
 		}
 		if err := keyProblem(f); err != nil {
@@ -197,7 +191,20 @@ func (r *Room) gather(ctx context.Context, f *facts, who Asker) (err error) {
 	if f.owner, f.agent, err = r.registry.agent(ctx, f.claims.Tenant, f.claims.Agent); err != nil {
 		return unreadable(err)
 	}
-	return r.oneEpoch(ctx, f, who)
+	if err := r.oneEpoch(ctx, f, who); err != nil {
+		return err
+	}
+	return r.inForce(ctx, f)
+}
+
+// inForce asks again whether the key that signed the token is in force, now that the epochs are chosen: the keys have been
+// read since (registry.keys), so a key whose revocation moved the epochs before is known to be revoked.
+func (r *Room) inForce(ctx context.Context, f *facts) error {
+	err := r.examine(ctx, f)
+	if f.forged != nil || f.kidGone {
+		f.owner, f.agent = nil, nil
+	}
+	return err
 }
 
 // oneEpoch makes sure that a service and an agent of one tenant were read at one epoch: their entry is appended at one.

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"net/http"
 	"net/url"
@@ -192,18 +191,18 @@ func (c *agentsRegister) Run(ctx context.Context, g *globals) error {
 	register := func() (client.Answer, error) {
 		return c.do(ctx, g, client.Call{Method: http.MethodPost, Path: api("agents", "register"), Header: c.header(), Body: body})
 	}
-	return c.made(g, "token", register, func(p page, raw json.RawMessage, token string) error {
+	return c.made(g, tokenOnce(), register, func(answer client.Answer) ([]detail, error) {
 		var a struct {
 			agentView
 			JTI      string    `json:"jti"`
 			Expires  time.Time `json:"token_expires_at"`
 			Warnings []string  `json:"warnings"`
 		}
-		if err := (client.Answer{Body: raw}).Into(&a); err != nil {
-			return err
+		if err := answer.Into(&a); err != nil {
+			return nil, err
 		}
-		a.Name = c.Name
-		return writeDetails(p, "", append(a.details(g.Now()), tokenDetails(g, token, a.JTI, a.Expires, a.Warnings)...))
+		a.Name, a.Description = c.Name, c.Description
+		return append(a.details(g.Now()), tokenDetails(g, a.JTI, a.Expires, a.Warnings)...), nil
 	})
 }
 

@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"os"
 	"regexp"
+	"strings"
 
 	"github.com/avouch-dev/avouch/audit"
 )
@@ -37,13 +38,14 @@ func unpack(from io.Reader, root *os.Root, most int64) error {
 		if err != nil {
 			return fmt.Errorf("%w: %w", errArchive, err)
 		}
+		name := strings.TrimPrefix(head.Name, "./") // as tar writes it of a folder named .
 		if head.Typeflag == tar.TypeDir {
 			continue
 		}
-		if head.Typeflag != tar.TypeReg || !fs.ValidPath(head.Name) || !names.MatchString(head.Name) {
+		if head.Typeflag != tar.TypeReg || !fs.ValidPath(name) || !names.MatchString(name) {
 			return fmt.Errorf("%w: it holds %q", errArchive, head.Name)
 		}
-		if err := unpackFile(files, root, head.Name); err != nil {
+		if err := unpackFile(files, root, name); err != nil {
 			return err
 		}
 	}

@@ -180,7 +180,8 @@ func (t *tail) print(raw json.RawMessage, e *entryView) error {
 		return printJSON(t.out.Out, raw)
 	}
 	if t.cmd.Long {
-		return e.details(t.page, "    ", e.Time.Local().Format("2006-01-02 15:04:05.000000 MST")+"  request "+clean(e.Request))
+		fmt.Fprintf(t.page.to, "%d  ", e.Seq)
+		return e.details(t.page, "    ", e.Time.Local().Format("2006-01-02 15:04:05.000000 MST"))
 	}
 	return e.line(t.page, t.out.Now())
 }

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bufio"
 	"context"
 	"encoding/hex"
 	"encoding/json"
@@ -40,7 +41,22 @@ func (c *auditCheck) Run(ctx context.Context, g *globals) error {
 		}
 		return c.checkDatabase(ctx, g)
 	}
-	found, err := c.checkPath()
+	check, end, err := c.checkPath()
+	if err != nil {
+		return err
+	}
+	defer end()
+	var found finding
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		found, err = check()
+	}()
+	select {
+	case <-done:
+	case <-ctx.Done(): // a large export takes minutes, and Check knows no contexts
+		return ctx.Err()
+	}
 	var fault *audit.Fault
 	if err != nil && !errors.As(err, &fault) {
 		return err
@@ -66,39 +82,45 @@ type finding struct {
 	fault  *audit.Fault
 }
 
-// checkPath tells what the path is, and checks it. An error that is no *audit.Fault is about reading.
-func (c *auditCheck) checkPath() (finding, error) {
+// checkPath tells what the path is: how to check it, and what to do at the end. An error of the check that is no
+// *audit.Fault is about reading.
+func (c *auditCheck) checkPath() (check func() (finding, error), end func(), err error) {
 	known, err := c.known()
 	if err != nil {
-		return finding{}, err
+		return nil, nil, err
 	}
 	info, err := os.Stat(c.Path)
 	if err != nil {
-		return finding{}, lacks("there is nothing to check: %w", err)
+		return nil, nil, lacks("there is nothing to check: %w", err)
 	}
 	if info.IsDir() {
-		report, err := audit.CheckDir(c.Path, known)
-		return finding{kind: "export", report: report}, err
+		return func() (finding, error) {
+			report, err := audit.CheckDir(c.Path, known)
+			return finding{kind: "export", report: report}, err
+		}, func() {}, nil
 	}
 	file, err := os.Open(c.Path)
 	if err != nil {
-		return finding{}, lacks("it cannot be read: %w", err)
+		return nil, nil, lacks("it cannot be read: %w", err)
 	}
-	defer file.Close()
-	start := make([]byte, 32)
-	n, _ := io.ReadFull(file, start) // a shorter file is judged below
-	if _, err := file.Seek(0, io.SeekStart); err != nil {
-		return finding{}, lacks("it cannot be read: %w", err)
+	end = func() { file.Close() }
+	in := bufio.NewReaderSize(file, 64<<10)
+	begins, _ := in.Peek(32) // a shorter file is judged by what there is of it
+	switch begins := string(begins); {
+	case strings.HasPrefix(begins, "\x1f\x8b"):
+		dir, err := os.MkdirTemp("", "avouch-check-*")
+		if err != nil {
+			end()
+			return nil, nil, lacks("there is no place to unpack to: %w", err)
+		}
+		return func() (finding, error) { return c.checkArchive(in, info.Size(), dir, known) }, func() { end(); os.RemoveAll(dir) }, nil
+	case strings.HasPrefix(begins, "c2sp.org/tlog-proof"):
+		return func() (finding, error) { return c.checkProof(in, known) }, end, nil
+	case strings.HasPrefix(begins, "{") || begins == "":
+		return func() (finding, error) { return c.checkRecords(in) }, end, nil
 	}
-	switch start := string(start[:n]); {
-	case strings.HasPrefix(start, "\x1f\x8b"):
-		return c.checkArchive(file, info.Size(), known)
-	case strings.HasPrefix(start, "c2sp.org/tlog-proof"):
-		return c.checkProof(file, known)
-	case strings.HasPrefix(start, "{") || n == 0:
-		return c.checkRecords(file)
-	}
-	return finding{}, misused("%s is no export, no records and no proof: name the directory that audit export wrote, or one of those files", c.Path)
+	end()
+	return nil, nil, misused("%s is no export, no records and no proof: name the directory that audit export wrote, or one of those files", c.Path)
 }
 
 // known reads what the caller knows of the log from elsewhere.
@@ -154,14 +176,9 @@ func (c *auditCheck) checkRecords(file io.Reader) (finding, error) {
 	return found, whole("records", err)
 }
 
-// checkArchive unpacks an export beside, and checks it there. What it may unpack to is bounded by what it is.
-func (c *auditCheck) checkArchive(file io.Reader, size int64, known audit.Known) (finding, error) {
+// checkArchive unpacks an export into a directory, and checks it there. What it may unpack to is bounded by what it is.
+func (c *auditCheck) checkArchive(file io.Reader, size int64, dir string, known audit.Known) (finding, error) {
 	found := finding{kind: "export"}
-	dir, err := os.MkdirTemp("", "avouch-check-*")
-	if err != nil {
-		return found, lacks("there is no place to unpack to: %w", err)
-	}
-	defer os.RemoveAll(dir)
 	root, err := os.OpenRoot(dir)
 	if err != nil {
 		return found, lacks("there is no place to unpack to: %w", err)
@@ -226,7 +243,15 @@ func (f finding) print(p page, now time.Time) error {
 	if f.fault == nil {
 		all = append(all, f.good(now)...)
 	}
-	return writeDetails(p, "  ", all)
+	if err := writeDetails(p, "  ", all); err != nil || f.entry == nil {
+		return err
+	}
+	e, err := readEntry(f.entry)
+	if err != nil {
+		return err
+	}
+	fmt.Fprint(p.to, "  ")
+	return e.details(p, "  ", instant(e.Time, now))
 }
 
 func (f finding) sentence() string {
@@ -237,7 +262,7 @@ func (f finding) sentence() string {
 	case f.fault != nil:
 		return fmt.Sprintf("The first bad entry is %d: %s (%s). %s good.", f.fault.Index, f.fault.Reason, f.fault.Part, before(int64(f.fault.Index)))
 	case f.kind == "proof":
-		return fmt.Sprintf("Entry %d is in the log.", f.seq)
+		return fmt.Sprintf("Entry %d is in the log of %s.", f.seq, plural(r.Size, "entry", "entries"))
 	case f.kind == "records":
 		return fmt.Sprintf("%s follow from one another. That they are all that the log had, only its checkpoint shows.", plural(r.Size, "record", "records"))
 	}
@@ -257,9 +282,9 @@ func (f finding) good(now time.Time) []detail {
 	if r.KeyKnown {
 		key = cell{"the key that you gave", good}
 	}
-	all := []detail{{"from", cell{text: instant(r.First, now)}}, {"to", cell{text: instant(r.Last, now)}}, {"root", cell{text: hex.EncodeToString(r.Root[:])}}}
+	all := []detail{{"root", cell{text: hex.EncodeToString(r.Root[:])}}}
 	if f.kind != "proof" {
-		all = append(all, detail{"chain", cell{text: hex.EncodeToString(r.Link[:])}})
+		all = []detail{{"from", cell{text: instant(r.First, now)}}, {"to", cell{text: instant(r.Last, now)}}, all[0], {"chain", cell{text: hex.EncodeToString(r.Link[:])}}}
 	}
 	if f.kind != "records" {
 		all = append(all, detail{"signed with", key}, detail{"its key", cell{text: r.Key}})
@@ -269,9 +294,6 @@ func (f finding) good(now time.Time) []detail {
 	}
 	if r.Disclosed > 0 {
 		all = append(all, detail{"disclosed", cell{text: plural(int64(r.Disclosed), "group of private fields", "groups of private fields") + ", as committed to"}})
-	}
-	if f.entry != nil {
-		all = append(all, detail{"entry", cell{text: string(f.entry)}})
 	}
 	return all
 }

@@ -103,6 +103,9 @@ func (s *databaseSum) line(l *trail.LogReport) error {
 			says = "no single entry can be blamed: " + f.Reason
 		}
 	}
+	if l.Tenant == tenantdb.Platform {
+		says += " (the installation's own log)"
+	}
 	_, err := fmt.Fprintf(s.page.to, "%s  tenant %s  %s\n", verdict, l.Tenant, clean(says))
 	return err
 }

@@ -140,13 +140,13 @@ func writeLine(p page, parts []cell) error {
 // details prints the entry in full, below a line that says what it was.
 func (e *entryView) details(p page, indent, head string) error {
 	result := e.result()
-	if _, err := fmt.Fprintf(p.to, "%s %s  %s\n", p.paint(clean(e.Type), bold), p.paint(clean(result.text), result.tint), p.paint(head, faint)); err != nil {
+	if _, err := fmt.Fprintf(p.to, "%s  %s  %s\n", p.paint(clean(e.Type), bold), p.paint(clean(result.text), result.tint), p.paint(head, faint)); err != nil {
 		return err
 	}
-	all := []detail{{"entry", cell{text: fmt.Sprint(e.Seq)}}, {"by", cell{text: e.Actor.String()}}, {"known by", cell{text: e.How}},
+	all := []detail{{"by", cell{text: e.Actor.String()}}, {"known by", cell{text: e.How}},
 		{"through", cell{text: e.Source}}, {"on", cell{text: e.Target.String()}}}
 	all = append(all, e.fields()...)
-	all = append(all, detail{"rules", cell{text: e.Policy}}, detail{"leaf", cell{e.Leaf, faint}})
+	all = append(all, detail{"rules", cell{text: e.Policy}}, detail{"request", cell{text: e.Request}}, detail{"leaf", cell{e.Leaf, faint}})
 	return writeDetails(p, indent, all)
 }
 

@@ -83,8 +83,11 @@ func report(to io.Writer, err error, asJSON bool) int {
 }
 
 func reportWords(to io.Writer, err error) {
-	fmt.Fprintf(to, "avouch: %s\n", redact(clean(strings.TrimSuffix(err.Error(), " See `errors`."))))
+	says := strings.TrimSuffix(err.Error(), " See `errors`.")
+	says = strings.Replace(says, `must be one of "",`, "must be one of ", 1) // the empty one stands for no flag
+	fmt.Fprintf(to, "avouch: %s\n", redact(clean(says)))
 	var p *client.Problem
+	var away *client.Unreachable
 	var parse *kong.ParseError
 	switch {
 	case errors.As(err, &p):
@@ -95,6 +98,8 @@ func reportWords(to io.Writer, err error) {
 		if p.RequestID != "" {
 			fmt.Fprintf(to, "Request id: %s\n", clean(p.RequestID))
 		}
+	case errors.As(err, &away):
+		fmt.Fprintln(to, "What to do: Check AVOUCH_URL, and that the server runs.")
 	case errors.As(err, &parse):
 		name := "avouch"
 		if node := parse.Context.Selected(); node != nil {

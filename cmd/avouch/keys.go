@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"net/http"
 	"strings"
 	"time"
@@ -153,15 +152,16 @@ func (c *keysCreate) Run(ctx context.Context, g *globals) error {
 	create := func() (client.Answer, error) {
 		return c.do(ctx, g, client.Call{Method: http.MethodPost, Path: api("keys"), Header: c.header(), Body: body})
 	}
-	return c.made(g, "key", create, func(p page, raw json.RawMessage, key string) error {
+	return c.made(g, shownOnce{"key", "key", keyUse}, create, func(answer client.Answer) ([]detail, error) {
 		var k keyView
-		if err := (client.Answer{Body: raw}).Into(&k); err != nil {
-			return err
+		if err := answer.Into(&k); err != nil {
+			return nil, err
 		}
-		return writeDetails(p, "", append(k.details(g.Now()), detail{"key", cell{key, bold}},
-			note("The key is shown this once. Programs expect it in AVOUCH_API_KEY.")))
+		return k.details(g.Now()), nil
 	})
 }
+
+const keyUse = "Programs expect it in AVOUCH_API_KEY."
 
 // oneKey is a command about one key.
 type oneKey struct {

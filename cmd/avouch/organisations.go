@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"net/http"
 	"time"
 
@@ -83,12 +82,11 @@ func (c *orgsCreate) Run(ctx context.Context, g *globals) error {
 	signUp := func() (client.Answer, error) {
 		return nobody.Do(ctx, client.Call{Method: http.MethodPost, Path: api("organisations"), Body: body})
 	}
-	return c.made(g, "owner_key", signUp, func(p page, raw json.RawMessage, key string) error {
+	return c.made(g, shownOnce{"owner_key", "owner key", keyUse}, signUp, func(answer client.Answer) ([]detail, error) {
 		var o orgView
-		if err := (client.Answer{Body: raw}).Into(&o); err != nil {
-			return err
+		if err := answer.Into(&o); err != nil {
+			return nil, err
 		}
-		return writeDetails(p, "", append(o.details(g.Now()), detail{"key id", cell{text: o.OwnerKeyID}}, detail{"owner key", cell{key, bold}},
-			note("The key is shown this once. Programs expect it in AVOUCH_API_KEY.")))
+		return append(o.details(g.Now()), detail{"key id", cell{text: o.OwnerKeyID}}), nil
 	})
 }

@@ -29,7 +29,7 @@ type root struct {
 	Keys     keysCmd     `cmd:"" group:"account" help:"API keys of your organisation and its services."`
 	Orgs     orgsCmd     `cmd:"" name:"organisations" group:"account" help:"Your organisation, and new ones."`
 	VersionC versionCmd  `cmd:"" name:"version" group:"program" help:"Say which build this is."`
-	Version  versionFlag `short:"V" help:"Say which build this is."`
+	Version  versionFlag `hidden:"" help:"Say which build this is."`
 }
 
 // globals is what every command is given: the flags that all have, and where it reads and writes.
@@ -80,19 +80,18 @@ func run(ctx context.Context, args []string) int {
 	}
 	wantsJSON := func() bool { return cli.Globals.JSON || strings.Contains(" "+strings.Join(args, " ")+" ", " --json ") }
 	parsed, err := parser.Parse(args)
+	var p *kong.ParseError
+	if errors.As(err, &p) && strings.HasPrefix(p.Error(), "expected one of") && !wantsJSON() {
+		parser.Stdout = g.Err
+		if err := p.Context.PrintUsage(false); err != nil {
+			return report(g.Err, err, false)
+		}
+		return exitUsage
+	}
 	if err != nil {
-		return report(g.Err, unfinished(err), wantsJSON())
+		return report(g.Err, err, wantsJSON())
 	}
 	return report(g.Err, parsed.Run(&cli.Globals), wantsJSON())
-}
-
-// unfinished turns the parser's list of all that could follow into a sentence.
-func unfinished(err error) error {
-	var p *kong.ParseError
-	if !errors.As(err, &p) || !strings.HasPrefix(p.Error(), "expected one of") {
-		return err
-	}
-	return misused("a command is missing. avouch%s --help lists them", strings.TrimPrefix(" "+p.Context.Command(), " "))
 }
 
 // variables gives each flag that has none the variable of its place: AVOUCH_AGENTS_LIST_LIMIT. A shared AVOUCH_LIMIT

@@ -26,9 +26,16 @@ func (d *disclosure) open() (*os.File, error) {
 	return f, nil
 }
 
-// made prints what was made, with the secret that is in one of its fields, or puts that into its file. make is asked only
-// once the file is there.
-func (d *disclosure) made(g *globals, field string, make func() (client.Answer, error), human func(page, json.RawMessage, string) error) error {
+// shownOnce is what a disclosure is of.
+type shownOnce struct {
+	field string // of the answer
+	name  string // for people
+	note  string // what it is for
+}
+
+// made prints what was made, with the secret that is in one field of the answer, or puts that into its file. make is
+// asked only once the file is there. human gives the details of the rest.
+func (d *disclosure) made(g *globals, once shownOnce, make func() (client.Answer, error), human func(client.Answer) ([]detail, error)) error {
 	file, err := d.open()
 	if err != nil {
 		return err
@@ -46,18 +53,19 @@ func (d *disclosure) made(g *globals, field string, make func() (client.Answer, 
 	if err := answer.Into(&body); err != nil {
 		return err
 	}
-	if err := (client.Answer{Body: or(body[field], `""`)}).Into(&secret); err != nil {
+	if err := (client.Answer{Body: or(body[once.field], `""`)}).Into(&secret); err != nil {
 		return err
 	}
+	shown := []detail{{once.name, cell{secret, bold}}, note("The " + once.name + " is shown this once. " + once.note)}
 	if file != nil {
 		if err := keep(file, secret); err != nil {
 			return err
 		}
-		delete(body, field)
+		delete(body, once.field)
 		if answer.Body, err = json.Marshal(body); err != nil {
 			return err
 		}
-		secret = "[in " + d.SecretFile + "]"
+		shown = []detail{{once.name, cell{text: "in " + d.SecretFile + ", and shown nowhere else"}}}
 	}
 	switch {
 	case d.Quiet:
@@ -66,7 +74,11 @@ func (d *disclosure) made(g *globals, field string, make func() (client.Answer, 
 	case g.JSON:
 		return printJSON(g.Out, answer.Body)
 	}
-	return human(g.page(), answer.Body, secret)
+	all, err := human(answer)
+	if err != nil {
+		return err
+	}
+	return writeDetails(g.page(), "", append(all, shown...))
 }
 
 func keep(file *os.File, secret string) error {

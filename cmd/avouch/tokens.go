@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http"
@@ -13,16 +12,18 @@ import (
 
 func asProblem(err error, p **client.Problem) bool { return errors.As(err, p) }
 
-// tokenDetails prints a token that is shown once.
-func tokenDetails(g *globals, token, jti string, expires time.Time, warnings []string) []detail {
+func tokenOnce() shownOnce {
+	return shownOnce{"token", "token", "Give it to the agent as AGENT_TOKEN."}
+}
+
+// tokenDetails are those of a new token.
+func tokenDetails(g *globals, jti string, expires time.Time, warnings []string) []detail {
 	for _, w := range warnings {
 		fmt.Fprintf(g.Err, "Mind: %s\n", clean(w))
 	}
 	return []detail{
 		{"token id", cell{text: jti}},
 		{"expires", cell{text: instant(expires, g.Now())}},
-		{"token", cell{token, bold}},
-		note("The token is shown this once. Give it to the agent as AGENT_TOKEN."),
 	}
 }
 
@@ -59,16 +60,16 @@ func (c *tokenIssue) Run(ctx context.Context, g *globals) error {
 	issue := func() (client.Answer, error) {
 		return c.do(ctx, g, client.Call{Method: http.MethodPost, Path: api("agents", c.ID, "tokens"), Header: c.header(), Body: body})
 	}
-	return c.made(g, "token", issue, func(p page, raw json.RawMessage, token string) error {
+	return c.made(g, tokenOnce(), issue, func(answer client.Answer) ([]detail, error) {
 		var made struct {
 			JTI      string    `json:"jti"`
 			Expires  time.Time `json:"expires_at"`
 			Warnings []string  `json:"warnings"`
 		}
-		if err := (client.Answer{Body: raw}).Into(&made); err != nil {
-			return err
+		if err := answer.Into(&made); err != nil {
+			return nil, err
 		}
-		return writeDetails(p, "", tokenDetails(g, token, made.JTI, made.Expires, made.Warnings))
+		return tokenDetails(g, made.JTI, made.Expires, made.Warnings), nil
 	})
 }
 

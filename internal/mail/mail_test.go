@@ -140,7 +140,7 @@ func TestTLSIsRequired(t *testing.T) {
 			}
 			cfg := s.config()
 			cfg.User, cfg.Password = "mailer", secret.Text("hunter2")
-			change(s, &cfg)
+			change(&server{}, &cfg)
 			sender, err := NewSMTP(cfg)
 			must(t, err)
 			err = sender.Send(t.Context(), Message{To: "ada@example.com", Subject: "x", Text: "y"})

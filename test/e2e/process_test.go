@@ -217,8 +217,8 @@ type reply struct {
 	body   []byte
 }
 
-// client keeps enough connections for all that a test asks at once.
-var client = &http.Client{Timeout: time.Minute, Transport: &http.Transport{MaxIdleConnsPerHost: 256}}
+// patient waits for answers that a fault delays, and keeps enough connections for all that a test asks at once.
+var patient = &http.Client{Timeout: time.Minute, Transport: &http.Transport{MaxIdleConnsPerHost: 256}}
 
 // ask sends JSON, with a key if there is one, and reads the answer to its end.
 func ask(method, url, key string, body any, header ...string) (reply, error) {
@@ -243,13 +243,16 @@ func ask(method, url, key string, body any, header ...string) (reply, error) {
 	for i := 0; i+1 < len(header); i += 2 {
 		req.Header.Set(header[i], header[i+1])
 	}
-	resp, err := client.Do(req)
+	resp, err := patient.Do(req)
 	if err != nil {
-		return reply{}, err
+		return reply{}, fmt.Errorf("%w: %w", errCut, err)
 	}
 	defer resp.Body.Close()
 	b, err := io.ReadAll(resp.Body)
-	return reply{resp.StatusCode, resp.Header, b}, err
+	if err != nil {
+		return reply{}, fmt.Errorf("%w: %w", errCut, err)
+	}
+	return reply{resp.StatusCode, resp.Header, b}, nil
 }
 
 // want is ask for an answer that must come, and have a status.
@@ -283,10 +286,12 @@ type verdict struct {
 	} `json:"audit"`
 }
 
-var errRefused = errors.New("refused")
+var (
+	errRefused = errors.New("refused with a problem document of the kind unavailable")
+	errCut     = errors.New("no whole answer")
+)
 
-// verify asks a server about a token. errRefused is a problem document of the kind unavailable; other errors are of the
-// connection.
+// verify asks a server about a token.
 func verify(url, key, token string) (v verdict, err error) {
 	r, err := ask(http.MethodPost, url+"/api/v1/verify", key, map[string]any{
 		"token": token, "target_resource": "your-service", "scopes_requested": []string{"read:data"},
@@ -301,11 +306,4 @@ func verify(url, key, token string) (v verdict, err error) {
 		return v, fmt.Errorf("status %d: %s", r.status, r.body)
 	}
 	return v, json.Unmarshal(r.body, &v)
-}
-
-func must(t testing.TB, err error) {
-	t.Helper()
-	if err != nil {
-		t.Fatal(err)
-	}
 }

@@ -1,4 +1,3 @@
-// Package e2e drives the program as its users do: as processes, over HTTP, beside databases and networks that fail.
 package e2e
 
 import (
