@@ -28,7 +28,9 @@ soak: ## the full counts of what `test` samples; leaves a summary in docs/measur
 .PHONY: bench
 bench: ## measure, beside a plain HTTP server and fdatasync in the same run
 	@scripts/setup-postgres.sh
-	@go run ./bench
+	@$(MAKE) -s build
+	@go build -o .cache/bench ./bench
+	@.cache/bench $(BENCH)
 
 .PHONY: lint
 lint: ## format, vet, static analysis

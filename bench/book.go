@@ -40,6 +40,12 @@ func postgresCPU(r *result) float64 { return r.PostgresCPU }
 func ownCPU(r *result) float64      { return r.OwnCPU }
 func megabytes(r *result) float64   { return float64(r.Memory) / 1e6 }
 
+// beside is how much of something the chore beside a cell did in a second of it. It ran through the warm-up too,
+// so this is somewhat more than the rate.
+func beside(what string) field {
+	return func(r *result) float64 { return r.Beside[what] / max(r.Seconds, 1e-3) }
+}
+
 // byRound is a number of a cell in each round that measured it.
 func (b *book) byRound(k key, f field) map[int]float64 {
 	all := map[int]float64{}

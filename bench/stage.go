@@ -122,7 +122,8 @@ func (s *stage) close() error {
 // answerSize is the size of an answer to a verification, for the baseline.
 func (s *stage) answerSize(ctx context.Context) (int, error) {
 	c := cell{name: "probe", conns: 1, allowed: true, want: 200}
-	t, err := drive(ctx, load{targets: []netip.AddrPort{s.serve.target}, conns: 1, want: c.want, feed: s.scene.seen(s.scene.service), runFor: 200 * time.Millisecond})
+	one := s.scene.verify(s.scene.service, s.scene.agents[0].Token, capability)
+	t, err := drive(ctx, load{targets: []netip.AddrPort{s.serve.target}, conns: 1, want: c.want, feed: once([][]byte{one}), runFor: 10 * time.Second})
 	if err != nil {
 		return 0, fmt.Errorf("%w\n%s", err, s.serve.lastWords())
 	}

@@ -92,11 +92,14 @@ func (b *book) latencyRows() []row {
 		)
 	}
 	plain := key{cellDifferent, 64}
-	for _, cell := range []struct{ name, said string }{{cellExport, "an export of the log runs"}, {cellEntries, "the log is read page by page"}} {
+	for _, cell := range []struct{ name, said, did, unit string }{
+		{cellExport, "an export of the log runs", "export_bytes", "B/s"}, {cellEntries, "the log is read page by page", "entries", "entries/s"},
+	} {
 		k := key{cell.name, 64}
 		rows = append(rows,
 			row{"/verify while " + cell.said + " / without, c=64", "x", b.ratios(k, perSecond, plain, perSecond), 0, 0, false},
 			row{"p99 of /verify while " + cell.said + ", c=64", "ms", b.values(k, p99), 0, 0, true},
+			row{"read meanwhile, as " + cell.said, cell.unit, b.values(k, beside(cell.did)), 0, 0, false},
 		)
 	}
 	return rows

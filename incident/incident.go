@@ -164,7 +164,7 @@ func (in *Incident) event(what string) audit.Event {
 	return ev
 }
 
-// word reports whether s is of characters that identifiers have. A slash divides kind and subject where they are stored.
+// word reports whether s is of characters that identifiers have.
 func word(s string, most int) bool {
 	for i := range len(s) {
 		switch c := s[i]; {

@@ -1,6 +1,8 @@
 package incident
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"net/http"
 	"strings"
@@ -200,5 +202,53 @@ func TestRoute(t *testing.T) {
 	}
 	if a := get("/api/v1/incidents?state=all", "audit:read"); len(a.Body["incidents"].([]any)) != 3 || !strings.Contains(a.Raw, "resolved_at") {
 		t.Errorf("all: %s", a.Raw)
+	}
+}
+
+// TestOpenedIsToldInTheSameTransaction lets the hook fail, and then not: what it does and the incident are there together.
+func TestOpenedIsToldInTheSameTransaction(t *testing.T) {
+	t.Parallel()
+	s := open(t)
+	var told []Incident
+	fail := errors.New("no")
+	room := New(Config{DB: s.DB, Opened: func(_ context.Context, tx *tenantdb.Tx, in Incident) error {
+		if tx.Tenant() != s.acme {
+			t.Errorf("told of %s's", tx.Tenant())
+		}
+		told = append(told, in)
+		return fail
+	}})
+	before := len(s.Entries(t, s.acme))
+	if opened, err := room.Raise(t.Context(), s.system, "log.broken", "", "x"); !errors.Is(err, fail) || opened {
+		t.Errorf("opened %v: %v", opened, err)
+	}
+	if n, entries := len(s.open(t, s.system)), len(s.Entries(t, s.acme)); n != 0 || entries != before {
+		t.Errorf("%d are open, %d entries more", n, entries-before)
+	}
+	fail = nil
+	for range 2 {
+		if _, err := room.Raise(t.Context(), s.system, "log.broken", "", "x"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if all := s.open(t, s.system); len(all) != 1 || len(told) != 2 || told[1].ID != all[0].ID {
+		t.Errorf("open %+v, told of %+v", all, told)
+	}
+}
+
+func TestGet(t *testing.T) {
+	t.Parallel()
+	s := open(t)
+	s.raise(t, s.system, "log.broken", "a", "x")
+	want := s.open(t, s.system)[0]
+	in, err := ParseID(want.ID.String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, err := s.room.Get(t.Context(), s.system, in); err != nil || got != want {
+		t.Errorf("%+v, %v", got, err)
+	}
+	if _, err := s.room.Get(t.Context(), tenantdb.System(tenantdb.Platform, "test"), in); !problem.Is(err, problem.Missing) {
+		t.Errorf("as another tenant: %v", err)
 	}
 }

@@ -22,6 +22,8 @@ var ErrTokenLife = errors.New("a token must expire within MaxTokenLife")
 const (
 	TypeJWT         = "JWT"
 	TypeAccessToken = "at+jwt" // RFC 9068
+	// TypeVerified is a statement of the page /verified. It is no token: nothing accepts it as one.
+	TypeVerified = "verified+jwt"
 )
 
 const thumbprintSize = 43 // base64url of 32 bytes
@@ -29,7 +31,7 @@ const thumbprintSize = 43 // base64url of 32 bytes
 // headers are the encoded JWS headers of a key, each with its dot.
 func headers(kid string) map[string]string {
 	h := map[string]string{}
-	for _, typ := range []string{TypeJWT, TypeAccessToken} {
+	for _, typ := range []string{TypeJWT, TypeAccessToken, TypeVerified} {
 		h[typ] = base64.RawURLEncoding.EncodeToString([]byte(`{"alg":"`+es256+`","typ":"`+typ+`","kid":"`+kid+`"}`)) + "."
 	}
 	return h

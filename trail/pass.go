@@ -18,16 +18,21 @@ import (
 
 // PassLimits bounds what the verification pass takes of the database and the processor. A zero field is the default.
 type PassLimits struct {
-	Rows  int           // a second, in all: 2,000
-	Slice int           // rows of one tenant, and rows read again, in one pass: 20,000
-	Every time.Duration // between the end of one pass and the next: 2 s
+	Rows  int           // a second, in all: 2,000. Asking a log for its head counts as ten
+	Slice int           // new rows of one log in one pass: 20,000
+	Again int           // rows of all logs that are read again in one pass: 1,000
+	Every time.Duration // between passes: 5 s, and never less than the pass took
 }
 
 func (p *PassLimits) fill() {
 	or(&p.Rows, 2_000)
 	or(&p.Slice, 20_000)
-	or(&p.Every, 2*time.Second)
+	or(&p.Again, 1000)
+	or(&p.Every, 5*time.Second)
 }
+
+// headCost is what asking for a head counts as, in rows: with many quiet logs it is all that a pass costs.
+const headCost = 10
 
 // mark is how far a log was found good.
 type mark struct {
@@ -58,10 +63,11 @@ func (r *Room) Watch(ctx context.Context) {
 			return
 		case <-timer.C:
 		}
+		start := time.Now()
 		if err := r.Pass(ctx); err != nil && ctx.Err() == nil {
 			r.cfg.Log.LogAttrs(ctx, slog.LevelError, "the verification pass could not read or report everything", slog.String("error", err.Error()))
 		}
-		timer.Reset(r.cfg.Pass.Every)
+		timer.Reset(max(r.cfg.Pass.Every, time.Since(start)))
 	}
 }
 
@@ -109,7 +115,7 @@ func (r *Room) follow(ctx context.Context, t tenantdb.TenantID) error {
 // again reads a slice of what was found good once more, from log to log in the order of tenants.
 func (r *Room) again(ctx context.Context, all []tenantdb.TenantID) error {
 	p := &r.pass
-	left := int64(r.cfg.Pass.Slice)
+	left := int64(r.cfg.Pass.Again)
 	for range len(all) + 1 { // each log once at most, and the rest of the one it stopped in
 		t, ok := atOrAfter(all, p.again)
 		if !ok || left <= 0 {
@@ -164,6 +170,9 @@ func (r *Room) advance(ctx context.Context, t tenantdb.TenantID, m mark, known b
 	c := tenantdb.System(t, "verification")
 	read := func(fn func(querier) error) error {
 		return r.cfg.DB.Read(ctx, c, func(tx *tenantdb.ReadTx) error { return fn(tx) })
+	}
+	if err := r.pass.limiter.WaitN(ctx, headCost); err != nil {
+		return m, nil, err
 	}
 	h, fault, err := soundHead(ctx, t, read)
 	if err != nil || fault != nil {

@@ -69,7 +69,7 @@ func TestPassSeesRollback(t *testing.T) {
 // TestPassGoesOnWhereItLeft gives the pass slices smaller than the logs: it gets through all of them, again and again.
 func TestPassGoesOnWhereItLeft(t *testing.T) {
 	t.Parallel()
-	s := enter(t, func(c *Config) { c.Pass = PassLimits{Slice: 40, Rows: 1_000_000} })
+	s := enter(t, func(c *Config) { c.Pass = PassLimits{Slice: 40, Again: 40, Rows: 1_000_000} })
 	s.fill(t, s.acme, 150)
 	s.fill(t, s.other, 90)
 	for range 4 {
@@ -93,9 +93,7 @@ func TestPassGoesOnWhereItLeft(t *testing.T) {
 // TestPassIsThrottled bounds the rows a second.
 func TestPassIsThrottled(t *testing.T) {
 	t.Parallel()
-	s := enter(t, func(c *Config) { c.Pass = PassLimits{Rows: 1000, Slice: 1} })
-	s.fill(t, s.acme, 1)
-	s.room.cfg.Pass.Slice = 2000
+	s := enter(t, func(c *Config) { c.Pass = PassLimits{Rows: 1000, Again: 2000} })
 	s.fill(t, s.acme, 1500)
 	start := time.Now()
 	must(t, s.room.Pass(t.Context())) // 1,502 rows, and 1,502 again, of which the first 500 cost nothing
@@ -108,7 +106,7 @@ func TestPassIsThrottled(t *testing.T) {
 // like a fault.
 func TestPassBesideAppends(t *testing.T) {
 	t.Parallel()
-	s := enter(t)
+	s := enter(t, func(c *Config) { c.Pass = PassLimits{Rows: 100_000, Again: 100_000} })
 	second := s.Another(t)
 	ctx, stop := context.WithCancel(t.Context())
 	var wg sync.WaitGroup
@@ -143,7 +141,7 @@ func TestPassBesideAppends(t *testing.T) {
 // TestPassHoldsNoSnapshot looks, while a throttled pass is under way, for transactions that stand open.
 func TestPassHoldsNoSnapshot(t *testing.T) {
 	t.Parallel()
-	s := enter(t, func(c *Config) { c.Pass = PassLimits{Rows: 1000} })
+	s := enter(t, func(c *Config) { c.Pass = PassLimits{Rows: 1000, Again: 2000} })
 	s.fill(t, s.acme, 1200)
 	done := make(chan error, 1)
 	go func() { done <- s.room.Pass(t.Context()) }()

@@ -29,8 +29,8 @@ type Proof struct {
 //
 // Of the tree, the process keeps the hash of each full run of 256 entries, and of 256 of those, and so on: 32 bytes for
 // 256 entries. A proof then reads the leaves of two such runs at most. What was appended since the last proof is read
-// once, 32 bytes an entry, in short transactions; so the first proof of a log after a start reads all its leaves (about a
-// second for a million), and if that takes longer than its caller waits, the next call goes on from there.
+// once, 32 bytes an entry, in short transactions; so the first proof of a log after a start reads all its leaves (two or three
+// seconds for a million), and if that takes longer than its caller waits, the next call goes on from there.
 func (r *Room) Prove(ctx context.Context, c tenantdb.Caller, seq int64) (Proof, error) {
 	if err := allowRead(c); err != nil {
 		return Proof{}, err
@@ -103,7 +103,9 @@ type tree struct {
 }
 
 func (t *tree) reset(log audit.LogID) {
-	*t = tree{busy: t.busy, log: log, link: audit.Genesis}
+	// Field by field: others wait on busy meanwhile.
+	t.log, t.link, t.edge = log, audit.Genesis, audit.Tree{}
+	t.tiles = [6][][32]byte{}
 }
 
 func (t *tree) append(leaf [32]byte) {

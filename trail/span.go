@@ -20,7 +20,7 @@ type Span struct {
 // spans are those of a request that the log's own organisation sent. The owner of an agent that another's service asked
 // about has an entry of that request, and no business with how it was worked on.
 func (r *Room) spans(request audit.RequestID, entries []Entry) []Span {
-	own := slices.ContainsFunc(entries, func(e Entry) bool { return e.Actor.Kind != string(audit.ActorService) })
+	own := slices.ContainsFunc(entries, func(e Entry) bool { return e.Actor != nil && e.Actor.Kind != string(audit.ActorService) })
 	if r.cfg.Spans == nil || !own {
 		return []Span{}
 	}

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/avouch-dev/avouch/internal/web"
+	"github.com/avouch-dev/avouch/keyring"
 	"github.com/avouch-dev/avouch/tenantdb"
 )
 
@@ -87,6 +88,6 @@ func (r *Room) show(ctx context.Context, t tenantdb.TenantID, page *shown) error
 	if err != nil {
 		return err
 	}
-	page.Statement, err = r.cfg.Signing.Sign("verified+jwt", claims)
+	page.Statement, err = r.cfg.Signing.Sign(keyring.TypeVerified, claims)
 	return err
 }

@@ -204,22 +204,20 @@ func whole(part string, err error) error {
 
 // MarshalJSON is the finding for programs: first_bad is -1 if no single entry can be blamed.
 func (f finding) MarshalJSON() ([]byte, error) {
-	r := &f.report
-	out := map[string]any{"ok": f.fault == nil, "kind": f.kind, "log_id": r.Log, "size": r.Size, "checked": r.Checked,
-		"root": hex.EncodeToString(r.Root[:]), "link": hex.EncodeToString(r.Link[:]), "key_known": r.KeyKnown, "earlier_held": r.EarlierHeld}
-	for name, v := range map[string]string{"origin": r.Origin, "log_key": r.Key} {
-		if v != "" {
-			out[name] = v
-		}
+	b, err := json.Marshal(f.report)
+	if err != nil {
+		return nil, err
 	}
+	out := map[string]any{}
+	if err := json.Unmarshal(b, &out); err != nil {
+		return nil, err
+	}
+	out["ok"], out["kind"] = f.fault == nil, f.kind
 	if f.kind == "proof" {
-		for _, name := range []string{"checked", "link", "earlier_held"} {
+		for _, name := range []string{"checked", "link", "earlier_held", "disclosed"} {
 			delete(out, name)
 		}
 		out["seq"], out["entry"] = f.seq, f.entry
-	}
-	if f.kind == "export" {
-		out["disclosed"] = r.Disclosed
 	}
 	if f.fault != nil {
 		out["first_bad"], out["part"], out["reason"] = f.fault.Index, f.fault.Part, f.fault.Reason

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"os"
+	"slices"
 	"strings"
 	"time"
 
@@ -55,8 +56,29 @@ Exit codes: 0 well, 1 the thing asked about does not hold (denied, tampered, unh
 func run(ctx context.Context, args []string) int {
 	g := globals{In: os.Stdin, Out: os.Stdout, Err: os.Stderr, Now: time.Now, Getenv: os.Getenv}
 	cli := root{Globals: g}
-	derived := map[*kong.Value]bool{}
-	parser, err := kong.New(&cli,
+	parser, err := newParser(ctx, &cli)
+	if err != nil {
+		return report(g.Err, err, false)
+	}
+	wantsJSON := func() bool { return cli.Globals.JSON || slices.Contains(args, "--json") }
+	parsed, err := parser.Parse(args)
+	var p *kong.ParseError
+	if errors.As(err, &p) && strings.HasPrefix(p.Error(), "expected one of") && !wantsJSON() {
+		parser.Stdout = g.Err
+		if err := p.Context.PrintUsage(false); err != nil {
+			return report(g.Err, err, false)
+		}
+		return exitUsage
+	}
+	if err != nil {
+		return report(g.Err, err, wantsJSON())
+	}
+	return report(g.Err, parsed.Run(&cli.Globals), wantsJSON())
+}
+
+func newParser(ctx context.Context, cli *root) (*kong.Kong, error) {
+	g, derived := cli.Globals, map[*kong.Value]bool{}
+	return kong.New(cli,
 		kong.Name("avouch"), kong.Description(about), kong.Writers(g.Out, g.Err),
 		kong.ConfigureHelp(kong.HelpOptions{Compact: true, NoExpandSubcommands: true, WrapUpperBound: 100}),
 		kong.ExplicitGroups([]kong.Group{
@@ -75,23 +97,6 @@ func run(ctx context.Context, args []string) int {
 		}),
 		kong.BindTo(ctx, (*context.Context)(nil)),
 	)
-	if err != nil {
-		return report(g.Err, err, false)
-	}
-	wantsJSON := func() bool { return cli.Globals.JSON || strings.Contains(" "+strings.Join(args, " ")+" ", " --json ") }
-	parsed, err := parser.Parse(args)
-	var p *kong.ParseError
-	if errors.As(err, &p) && strings.HasPrefix(p.Error(), "expected one of") && !wantsJSON() {
-		parser.Stdout = g.Err
-		if err := p.Context.PrintUsage(false); err != nil {
-			return report(g.Err, err, false)
-		}
-		return exitUsage
-	}
-	if err != nil {
-		return report(g.Err, err, wantsJSON())
-	}
-	return report(g.Err, parsed.Run(&cli.Globals), wantsJSON())
 }
 
 // variables gives each flag that has none the variable of its place: AVOUCH_AGENTS_LIST_LIMIT. A shared AVOUCH_LIMIT

@@ -302,7 +302,9 @@ func (s *scan) escape() *fault {
 		low := rune(0)
 		if s.at(s.i+1) == '\\' {
 			s.i += 2
-			low, _ = s.code()
+			if low, ok = s.code(); !ok {
+				return s.syntax()
+			}
 		}
 		if utf16.DecodeRune(c, low) == utf8.RuneError {
 			return &fault{"", "holds half of a surrogate pair"}

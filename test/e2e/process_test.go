@@ -29,37 +29,48 @@ func rounds() int {
 	return 5
 }
 
-// built makes the program once for all tests of the run. AVOUCH_E2E_PROGRAM names one that exists, such as a release.
-var built = sync.OnceValues(func() (string, error) {
-	if p := os.Getenv("AVOUCH_E2E_PROGRAM"); p != "" {
-		return p, nil
+// build is the program, made once for all tests of the run that drive it.
+type build struct {
+	once sync.Once
+	dir  string // ours, and empty until there is one: what is removed in the end
+	path string
+	err  error
+}
+
+// AVOUCH_E2E_PROGRAM names a program that exists, such as a release.
+func (b *build) make() {
+	if b.path = os.Getenv("AVOUCH_E2E_PROGRAM"); b.path != "" {
+		return
 	}
-	dir, err := os.MkdirTemp("", "avouch-e2e-")
+	if b.dir, b.err = os.MkdirTemp("", "avouch-e2e-"); b.err != nil {
+		return
+	}
+	b.path = filepath.Join(b.dir, "avouch")
+	out, err := exec.Command("go", "build", "-o", b.path, "github.com/avouch-dev/avouch/cmd/avouch").CombinedOutput()
 	if err != nil {
-		return "", err
+		b.err = fmt.Errorf("%w: %s", err, out)
+		return
 	}
-	out, err := exec.Command("go", "build", "-o", dir, "github.com/avouch-dev/avouch/cmd/avouch").CombinedOutput()
-	if err != nil {
-		return dir, fmt.Errorf("%w: %s", err, out)
-	}
-	return filepath.Join(dir, "avouch"), os.Chmod(dir, 0o755) // also for the ordinary user of TestDevAsOrdinaryUser
-})
+	b.err = os.Chmod(b.dir, 0o755) // also for an ordinary user
+}
+
+var built = &build{}
 
 func TestMain(m *testing.M) {
 	code := m.Run()
-	if p, _ := built(); os.Getenv("AVOUCH_E2E_PROGRAM") == "" {
-		os.RemoveAll(filepath.Dir(p))
+	if built.dir != "" {
+		os.RemoveAll(built.dir)
 	}
 	os.Exit(code)
 }
 
 func program(t testing.TB) string {
 	t.Helper()
-	p, err := built()
-	if err != nil {
-		t.Fatalf("the program does not build: %v", err)
+	built.once.Do(built.make)
+	if built.err != nil {
+		t.Fatalf("the program does not build: %v", built.err)
 	}
-	return p
+	return built.path
 }
 
 // scratch is a directory for a cluster: in memory, for a killed process loses nothing there, and on the disk when soaking.

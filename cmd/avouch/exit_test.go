@@ -1,0 +1,158 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/alecthomas/kong"
+
+	"github.com/avouch-dev/avouch/internal/client"
+	"github.com/avouch-dev/avouch/internal/problem"
+)
+
+func TestExitCodes(t *testing.T) {
+	t.Parallel()
+	of := func(k problem.Kind, status int) error {
+		return fmt.Errorf("context: %w", &client.Problem{Kind: k, Status: status, Title: "T", Known: true})
+	}
+	for _, c := range []struct {
+		err  error
+		want int
+	}{
+		{nil, 0}, {of(problem.Invalid, 400), 2}, {of(problem.Unauthenticated, 401), 3}, {of(problem.Denied, 403), 1}, {of(problem.Missing, 404), 1},
+		{of(problem.Conflict, 409), 1}, {of(problem.TooMany, 429), 3}, {of(problem.Unavailable, 503), 3}, {of(problem.Internal, 500), 3},
+		{&client.Unreachable{Host: "h", Cause: os.ErrDeadlineExceeded}, 3}, {misused("x"), 2}, {lacks("x"), 3}, {&exit{code: 1}, 1}, {os.ErrNotExist, 3},
+		{context.Canceled, 3},
+	} {
+		var b bytes.Buffer
+		if got := report(&b, c.err, false); got != c.want {
+			t.Errorf("%v: %d; want %d", c.err, got, c.want)
+		}
+		if silent := c.err == nil || errors.Is(c.err, context.Canceled) || c.err.Error() == (&exit{}).Error(); silent != (b.Len() == 0) {
+			t.Errorf("%v says %q", c.err, b.String())
+		}
+	}
+}
+
+func TestReport(t *testing.T) {
+	t.Parallel()
+	err := error(&client.Problem{
+		Kind: problem.Invalid, Status: 400, Title: "The request is not valid", Detail: "It cannot be like that. See `errors`.", RequestID: "r1", Known: true,
+		Fields: []problem.Field{{Location: "body.name", Message: "is \x1b[31mbad"}},
+	})
+	var b bytes.Buffer
+	report(&b, err, false)
+	const want = `avouch: The request is not valid: It cannot be like that.
+  body.name: is �[31mbad
+What to do: Correct what is named; sent unchanged it fails again.
+Request id: r1
+`
+	if b.String() != want {
+		t.Errorf("%s", b.String())
+	}
+	b.Reset()
+	report(&b, err, true)
+	var out struct {
+		Error   string
+		Exit    int `json:"exit_code"`
+		Problem client.Problem
+	}
+	if err := json.Unmarshal(b.Bytes(), &out); err != nil || out.Exit != 2 || out.Problem.RequestID != "r1" || strings.Count(b.String(), "\n") != 1 {
+		t.Errorf("%s: %v", b.String(), err)
+	}
+	for _, kind := range problem.Kinds() {
+		says := remedy(&client.Problem{Kind: kind, Known: true, RetryAfter: 90 * time.Second})
+		if says == "" || strings.Contains(says, "`detail`") {
+			t.Errorf("%s: %q", kind, says)
+		}
+		if passing := kind == problem.TooMany || kind == problem.Unavailable; passing && !strings.Contains(says, "in 2m") {
+			t.Errorf("%s does not say when: %q", kind, says)
+		}
+	}
+}
+
+func TestRedact(t *testing.T) {
+	t.Parallel()
+	for in, want := range map[string]string{
+		"unexpected argument avk_live_AbcDef12345_secretsecret": "unexpected argument [secret]",
+		"x avs_test_A_b,y":               "x [secret],y",
+		"got eyJhbGciOi.eyJpc3Mi.c2ln!":  "got [secret]!",
+		"agent eyJoe and avatar_test_x":  "agent eyJoe and avatar_test_x",
+		"01a20230-5a60-7908-ba4d-65ae0c": "01a20230-5a60-7908-ba4d-65ae0c",
+	} {
+		if got := redact(in); got != want {
+			t.Errorf("redact(%q) = %q; want %q", in, got, want)
+		}
+	}
+}
+
+// TestEveryCommandAndFlag holds what the help says of all of them: a sentence each, and a variable for every flag.
+func TestEveryCommandAndFlag(t *testing.T) {
+	t.Parallel()
+	parser, err := newParser(t.Context(), &root{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var walk func(n *kong.Node, above map[string]string)
+	walk = func(n *kong.Node, above map[string]string) {
+		where := n.FullPath()
+		if n.Type == kong.CommandNode && !strings.HasSuffix(n.Help, ".") {
+			t.Errorf("%s: its help is no sentence: %q", where, n.Help)
+		}
+		seen := map[string]string{}
+		for name, flag := range above {
+			seen[name] = flag
+		}
+		for _, p := range n.Positional {
+			if !strings.HasSuffix(p.Help, ".") {
+				t.Errorf("%s <%s>: its help is no sentence: %q", where, p.Name, p.Help)
+			}
+		}
+		for _, f := range n.Flags {
+			if f.Name == "help" || f.Name == "version" {
+				continue
+			}
+			if !f.Hidden && !strings.HasSuffix(f.Help, ".") {
+				t.Errorf("%s --%s: its help is no sentence: %q", where, f.Name, f.Help)
+			}
+			if len(f.Envs) != 1 || !strings.HasPrefix(f.Envs[0], "AVOUCH_") {
+				t.Errorf("%s --%s: its variables are %q", where, f.Name, f.Envs)
+				continue
+			}
+			if other, taken := seen[f.Envs[0]]; taken {
+				t.Errorf("%s --%s: --%s has the variable %s too", where, f.Name, other, f.Envs[0])
+			}
+			seen[f.Envs[0]] = f.Name
+		}
+		for _, child := range n.Children {
+			walk(child, seen)
+		}
+	}
+	walk(parser.Model.Node, nil)
+}
+
+// TestNoSecretInArguments: neither keys nor tokens nor addresses of databases have a flag that people would use.
+func TestNoSecretInArguments(t *testing.T) {
+	t.Parallel()
+	parser, err := newParser(t.Context(), &root{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	secretive := map[string]bool{"api-key": true, "key": true, "token": true, "agent-token": true, "password": true}
+	err = kong.Visit(parser.Model.Node, func(n kong.Visitable, next kong.Next) error {
+		if f, ok := n.(*kong.Flag); ok && secretive[f.Name] && !f.Hidden {
+			t.Errorf("--%s takes a secret", f.Name)
+		}
+		return next(nil)
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+}
