@@ -4,10 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"net/http"
 	"net/http/pprof"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus/promhttp"
 	"github.com/riverqueue/river"
 
 	"github.com/avouch-dev/avouch/internal/mail"
@@ -28,7 +30,6 @@ func (s *Server) background() {
 	s.every(ctx, "expired tokens and answers", 6*time.Hour, s.purge)
 	s.work.Go(func() { s.Trail.Watch(ctx) })
 	s.startJobs(ctx)
-	s.profiler(ctx)
 }
 
 // every runs fn at once in the background and then at the interval. A failure is logged and tried again at the next.
@@ -73,30 +74,31 @@ func (s *Server) startJobs(ctx context.Context) {
 	s.stopJobs = stop
 }
 
-// profiler serves Go's profiler, on loopback, if it was asked for.
-func (s *Server) profiler(ctx context.Context) {
-	if s.cfg.PprofListen == "" {
-		return
-	}
-	if !s.cfg.loopback(s.cfg.PprofListen) {
-		s.log.ErrorContext(ctx, "AVOUCH_PPROF_LISTEN is not a loopback address: no profiler")
-		return
-	}
-	mux := http.NewServeMux()
-	mux.HandleFunc("/debug/pprof/", pprof.Index)
-	mux.HandleFunc("/debug/pprof/profile", pprof.Profile)
-	srv := &http.Server{Addr: s.cfg.PprofListen, Handler: mux, ReadHeaderTimeout: 5 * time.Second}
-	s.listenBeside(ctx, "profiler", srv)
-}
-
-func (s *Server) listenBeside(ctx context.Context, what string, srv *http.Server) {
-	s.work.Go(func() {
-		if err := srv.ListenAndServe(); err != nil && !errors.Is(err, http.ErrServerClosed) {
-			s.log.ErrorContext(ctx, "listener failed", "what", what, "error", err)
+// openBeside takes the addresses of the listeners beside the main one, so that a server that cannot have them does not start.
+func (s *Server) openBeside(ctx context.Context) error {
+	profiler := http.NewServeMux()
+	profiler.HandleFunc("/debug/pprof/", pprof.Index)
+	profiler.HandleFunc("/debug/pprof/profile", pprof.Profile)
+	metrics := http.NewServeMux()
+	metrics.Handle("GET /metrics", promhttp.HandlerFor(s.metrics, promhttp.HandlerOpts{}))
+	for _, b := range []struct {
+		variable, address string
+		handler           http.Handler
+	}{{"AVOUCH_PPROF_LISTEN", s.cfg.PprofListen, profiler}, {"AVOUCH_METRICS_LISTEN", s.cfg.MetricsListen, metrics}} {
+		if b.address == "" {
+			continue
 		}
-	})
-	s.work.Go(func() {
-		<-ctx.Done()
-		srv.Close()
-	})
+		l, err := net.Listen("tcp", b.address)
+		if err != nil {
+			return fmt.Errorf("%w: %s: %w", ErrConfig, b.variable, err)
+		}
+		srv := &http.Server{Addr: l.Addr().String(), Handler: b.handler, ReadHeaderTimeout: 5 * time.Second}
+		s.beside = append(s.beside, srv)
+		s.work.Go(func() {
+			if err := srv.Serve(l); err != nil && !errors.Is(err, http.ErrServerClosed) {
+				s.log.ErrorContext(ctx, "listener failed", "what", b.variable, "error", err)
+			}
+		})
+	}
+	return nil
 }

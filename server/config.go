@@ -7,6 +7,7 @@ import (
 	"net/url"
 	"strings"
 
+	"github.com/avouch-dev/avouch/agent"
 	"github.com/avouch-dev/avouch/internal/mail"
 	"github.com/avouch-dev/avouch/internal/secret"
 )
@@ -50,6 +51,7 @@ type Config struct {
 // settings are what a Config means.
 type settings struct {
 	public  *url.URL
+	issuer  agent.Issuer
 	proxies []netip.Prefix
 }
 
@@ -69,10 +71,20 @@ func (c *Config) settings(listen string) (s settings, err error) {
 		return s, fmt.Errorf("%w: AVOUCH_PUBLIC_URL is not an http or https address", ErrConfig)
 	}
 	if s.public.Scheme == "http" && !c.loopback(s.public.Host) {
-		return s, fmt.Errorf("%w: AVOUCH_PUBLIC_URL is plain http, which is for loopback only: credentials would travel in clear", ErrConfig)
+		return s, fmt.Errorf("%w: AVOUCH_PUBLIC_URL is plain http, which is for loopback only: credentials would travel in clear; name an https address", ErrConfig)
+	}
+	// Before anything is stored: the first start fixes the issuer for good.
+	if s.issuer, err = agent.ParseIssuer(public); err != nil {
+		return s, fmt.Errorf("%w: AVOUCH_PUBLIC_URL: %w", ErrConfig, err)
 	}
 	if (c.TLSCertFile == "") != (c.TLSKeyFile == "") {
 		return s, fmt.Errorf("%w: AVOUCH_TLS_CERT_FILE and AVOUCH_TLS_KEY_FILE go together", ErrConfig)
+	}
+	if c.PprofListen != "" && !c.loopback(c.PprofListen) {
+		return s, fmt.Errorf("%w: AVOUCH_PPROF_LISTEN is not a loopback address: a profile shows what the process holds", ErrConfig)
+	}
+	if !isContact(c.SecurityEmail) {
+		return s, fmt.Errorf("%w: AVOUCH_SECURITY_CONTACT is not an address with its scheme, such as mailto:security@example.com or https://example.com/security", ErrConfig)
 	}
 	for _, p := range c.TrustedProxies {
 		if !strings.Contains(p, "/") {
@@ -87,6 +99,12 @@ func (c *Config) settings(listen string) (s settings, err error) {
 		s.proxies = append(s.proxies, prefix.Masked())
 	}
 	return s, nil
+}
+
+// isContact reports whether RFC 9116 takes it as a Contact, or it is empty.
+func isContact(s string) bool {
+	u, err := url.Parse(s) // refuses control characters, so that nothing adds a line
+	return s == "" || err == nil && !strings.Contains(s, " ") && (u.Scheme == "mailto" && strings.Contains(u.Opaque, "@") || u.Scheme == "https" && u.Host != "")
 }
 
 func (c *Config) loopback(hostport string) bool {

@@ -14,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/avouch-dev/avouch/audit"
 	"github.com/avouch-dev/avouch/internal/pgtest"
 	"github.com/avouch-dev/avouch/keyring"
 	"github.com/avouch-dev/avouch/org"
@@ -45,7 +46,9 @@ func newSite(t testing.TB) *site {
 func (s *site) keyFile() string { return filepath.Join(s.dir, "platform.key") }
 
 func (s *site) log(t testing.TB) *slog.Logger {
-	return slog.New(slog.NewTextHandler(io.MultiWriter(t.Output(), s.logged), &slog.HandlerOptions{Level: slog.LevelDebug}))
+	return slog.New(slog.NewMultiHandler(
+		slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelWarn}), slog.NewTextHandler(s.logged, &slog.HandlerOptions{Level: slog.LevelDebug}),
+	))
 }
 
 func (s *site) config() Config {
@@ -216,6 +219,64 @@ func (n *live) call(t testing.TB, q ask) answer {
 func (n *live) get(t testing.TB, path, key string) answer {
 	t.Helper()
 	return n.call(t, ask{Method: "GET", Path: path, Key: key})
+}
+
+// entry is an entry of a log, with its private fields opened.
+type entry struct {
+	audit.Entry
+	private map[string]string
+}
+
+func (e entry) field(name string) string {
+	for _, f := range e.Public {
+		if f.Name == name {
+			return f.Value
+		}
+	}
+	return ""
+}
+
+// entries is those of a tenant's log that have the type, in order; all of them if it is empty.
+func (n *live) entries(t testing.TB, tenant tenantdb.TenantID, typ string) (found []entry) {
+	t.Helper()
+	must(t, n.DB.Read(t.Context(), tenantdb.System(tenant, "test"), func(tx *tenantdb.ReadTx) error {
+		rows, err := tx.Query(t.Context(), `SELECT entry_id, body, sealed FROM avouch.audit_entry ORDER BY seq`)
+		if err != nil {
+			return err
+		}
+		defer rows.Close()
+		for rows.Next() {
+			var id [16]byte
+			var body, sealed []byte
+			if err := rows.Scan(&id, &body, &sealed); err != nil {
+				return err
+			}
+			e, err := audit.Decode(body)
+			if err != nil {
+				return err
+			}
+			if typ == "" || e.Type == typ {
+				found = append(found, entry{e, n.opened(t, tenant, e, sealed, id)})
+			}
+		}
+		return rows.Err()
+	}))
+	return found
+}
+
+func (n *live) opened(t testing.TB, tenant tenantdb.TenantID, e audit.Entry, sealed []byte, id [16]byte) map[string]string {
+	t.Helper()
+	private := map[string]string{}
+	for _, c := range e.Commitments {
+		plain, err := n.Ring.OpenFields(t.Context(), tenant, c.Subject, sealed, id[:])
+		must(t, err)
+		fields, err := audit.Reveal(plain, c.Sum)
+		must(t, err)
+		for _, f := range fields {
+			private[f.Name] = f.Value
+		}
+	}
+	return private
 }
 
 // buffer is a log that several servers write.

@@ -14,7 +14,7 @@ import (
 )
 
 // openMail chooses how notices leave: by SMTP if a server is named, into a page in development, and else not at all.
-func (s *Server) openMail() error {
+func (s *Server) openMail(context.Context) error {
 	switch {
 	case s.cfg.Mail.Server != "":
 		sender, err := mail.NewSMTP(s.cfg.Mail)

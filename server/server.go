@@ -50,6 +50,8 @@ type Server struct {
 	api      *web.API[tenantdb.Caller]
 	denials  *denials
 	health   health
+	cert     *certificate // nil without TLS
+	beside   []*http.Server
 	stopped  context.CancelFunc
 	work     sync.WaitGroup
 	stopJobs func(context.Context) error
@@ -66,10 +68,7 @@ func Open(ctx context.Context, cfg Config, listen string, log *slog.Logger) (*Se
 	if s.traces, err = newTraces(ctx, &cfg); err != nil {
 		return nil, err
 	}
-	if err := errors.Join(s.openMail(), s.openKeys(ctx)); err != nil {
-		return nil, err
-	}
-	if err := s.openRooms(ctx); err != nil {
+	if err := s.open(ctx); err != nil {
 		s.Close()
 		return nil, err
 	}
@@ -78,10 +77,27 @@ func Open(ctx context.Context, cfg Config, listen string, log *slog.Logger) (*Se
 	return s, nil
 }
 
+func (s *Server) open(ctx context.Context) (err error) {
+	if s.cfg.TLSCertFile != "" {
+		if s.cert, err = newCertificate(s.cfg.TLSCertFile, s.cfg.TLSKeyFile); err != nil {
+			return fmt.Errorf("%w: %w", ErrConfig, err)
+		}
+	}
+	for _, open := range []func(context.Context) error{s.openMail, s.openKeys, s.openRooms, s.openBeside} {
+		if err := open(ctx); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 func (s *Server) openKeys(ctx context.Context) (err error) {
+	if s.cfg.PlatformKey.IsZero() && s.cfg.PlatformKeyFile == "" {
+		return fmt.Errorf("%w: there is no platform key: AVOUCH_PLATFORM_KEY_FILE names a file that only this user can read, with 32 random bytes in base64; or AVOUCH_PLATFORM_KEY holds them", ErrConfig)
+	}
 	s.Platform, err = keyring.LoadPlatform(s.cfg.PlatformKey, s.cfg.PlatformKeyFile)
 	if err != nil {
-		return fmt.Errorf("server.Open: %w", err)
+		return fmt.Errorf("server.Open: AVOUCH_PLATFORM_KEY_FILE or AVOUCH_PLATFORM_KEY: %w", err)
 	}
 	store, err := s.Platform.Wrapper(keyring.ForKeyStore)
 	if err != nil {
@@ -122,12 +138,8 @@ func (s *Server) openRooms(ctx context.Context) (err error) {
 	if err := s.Signing.Rotate(ctx); err != nil {
 		return fmt.Errorf("server.Open: signing keys: %w", err)
 	}
-	parsed, err := agent.ParseIssuer(issuer)
-	if err != nil {
-		return fmt.Errorf("server.Open: %w", err)
-	}
 	s.Policy = policy.New(policy.Config{DB: s.DB, Ring: s.Ring})
-	s.Agents = agent.New(agent.Config{DB: s.DB, Ring: s.Ring, Signing: s.Signing, Scopes: s.Policy, Issuer: parsed})
+	s.Agents = agent.New(agent.Config{DB: s.DB, Ring: s.Ring, Signing: s.Signing, Scopes: s.Policy, Issuer: s.set.issuer})
 	s.Incident = incident.New(incident.Config{DB: s.DB, Opened: tellOfIncident})
 	s.Trail = trail.New(trail.Config{
 		DB: s.DB, Sealer: s.Ring, Host: s.set.public.Host, Log: s.log, Raise: s.Incident.Raise, Recheck: s.recheck, Spans: s.traces.recent.of,
@@ -170,12 +182,8 @@ const grace = 20 * time.Second
 // Serve answers on the listener until ctx ends, then lets what is under way finish.
 func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 	var secure *tls.Config
-	if s.cfg.TLSCertFile != "" {
-		cert, err := newCertificate(s.cfg.TLSCertFile, s.cfg.TLSKeyFile)
-		if err != nil {
-			return fmt.Errorf("%w: %w", ErrConfig, err)
-		}
-		secure = web.TLS(cert.get)
+	if s.cert != nil {
+		secure = web.TLS(s.cert.get)
 	}
 	srv := web.Server(s.api, s.log, secure, web.Limits{})
 	failed := make(chan error, 1)
@@ -212,8 +220,11 @@ func (s *Server) Close() {
 				s.log.WarnContext(ctx, "jobs were cut off", "error", err)
 			}
 		}
-		s.work.Wait()
 	}
+	for _, b := range s.beside {
+		b.Close()
+	}
+	s.work.Wait()
 	if s.denials != nil {
 		s.denials.flush(ctx)
 	}

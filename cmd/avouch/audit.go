@@ -24,7 +24,7 @@ type auditTail struct {
 	Follow   bool   `short:"f" help:"Go on with each entry as it is made, until interrupted."`
 	Long     bool   `help:"Everything of each entry, on lines of its own."`
 	Lines    int    `short:"n" default:"20" placeholder:"N" help:"How many entries to begin with."`
-	Type     string `placeholder:"TYPE" help:"Only this type, or all under a prefix: agent.*"`
+	Type     string `placeholder:"TYPE" help:"Only this type, or all under a prefix, as in agent.* for all about agents."`
 	Decision string `placeholder:"WORD" help:"Only this decision, such as DENIED."`
 	Actor    string `placeholder:"ID" help:"Only what this one did."`
 	Target   string `placeholder:"ID" help:"Only what was done to this."`

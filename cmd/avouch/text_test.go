@@ -11,7 +11,7 @@ import (
 func TestClean(t *testing.T) {
 	t.Parallel()
 	for in, want := range map[string]string{
-		"plain, ünïcödé 名前 👩\u200d🚀":      "plain, ünïcödé 名前 👩\u200d🚀",
+		"plain, ünïcödé 名前 👩\u200d🚀": "plain, ünïcödé 名前 👩\u200d🚀",
 		"\x1b[2Jgone":                    "�[2Jgone",
 		"\u009b31mred":                   "�31mred",
 		"two\nlines\tand\rmore":          "two lines and more",
@@ -133,7 +133,7 @@ b     1,000  �[31mx
 `},
 		{"narrow", page{width: 32}, `
 ID        N  NAME            END
-aaaa      7  名前 of somebo… ok
+aaaa      7  名前 of someb…  ok
 b     1,000  �[31mx
 `},
 		{"too narrow", page{width: 12}, `

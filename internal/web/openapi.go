@@ -49,7 +49,10 @@ func schemaName(t reflect.Type, hint, operation string) string {
 	room := path.Base(t.PkgPath())
 	if t.Name() == "" && operation != "" {
 		// A body without a name of its own: rooms have types of the same name, operations do not.
-		return title(operation) + name
+		if of := title(operation); !strings.HasPrefix(name, of) {
+			name = of + name
+		}
+		return name
 	}
 	if t.Name() == "" || t.PkgPath() == "" || room == "web" || strings.HasPrefix(strings.ToLower(name), room) {
 		return name

@@ -300,7 +300,7 @@ func (s *scan) escape() *fault {
 		return &fault{"", "holds U+0000"}
 	case utf16.IsSurrogate(c):
 		low := rune(0)
-		if s.at(s.i+1) == '\\' {
+		if s.at(s.i+1) == '\\' && s.at(s.i+2) == 'u' {
 			s.i += 2
 			if low, ok = s.code(); !ok {
 				return s.syntax()

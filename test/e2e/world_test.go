@@ -176,8 +176,8 @@ func (l *ledger) await(t testing.TB, n int64) {
 	}
 }
 
-// hold is the promise: what was acknowledged is in both logs once, where it was said to be; both logs are whole; and no
-// verification is in one of them alone, or twice, whoever was told of it.
+// hold is the promise: what was acknowledged is in both logs once, where it was said to be; both logs are whole; no
+// verification is in one of them alone, or twice, whoever was told of it; and what was refused is in neither.
 func (l *ledger) hold(w *world) {
 	w.t.Helper()
 	l.mu.Lock()
@@ -203,6 +203,9 @@ func (l *ledger) hold(w *world) {
 		if !v.Allowed || v.Decision != "ALLOWED" {
 			w.t.Errorf("request %s: %s", v.RequestID, v.Reason)
 		}
+	}
+	if n := int64(len(service) - len(l.yes)); n > l.broken.Load() {
+		w.t.Errorf("%d verifications are in the log that were refused: only %d answers were cut off", n, l.broken.Load())
 	}
 	w.t.Logf("measured: %d acknowledged, all in both logs once; %d in the logs; %d refused with 503, %d answers cut off",
 		len(l.yes), len(service), l.refused.Load(), l.broken.Load())
