@@ -18,7 +18,8 @@ import (
 
 const testIssuer = "http://avouch.test"
 
-// clock is the time of a test, which moves when the test says so.
+// clock is the time of a test, which moves when the test says so, and a little each time that it is read: some things must
+// have an order.
 type clock struct {
 	mu sync.Mutex
 	at time.Time
@@ -27,6 +28,7 @@ type clock struct {
 func (c *clock) now() time.Time {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	c.at = c.at.Add(time.Microsecond)
 	return c.at
 }
 

@@ -88,19 +88,11 @@ const attempts = 3
 func (r *Room) Verify(ctx context.Context, who Asker, req Request) (*Answer, error) {
 	f := &facts{request: req}
 	for n := 0; ; n++ {
-		if err := r.gather(ctx, f, who); err != nil {
-			return nil, err
+		try := r.unlocked
+		if n >= attempts {
+			try = r.locked
 		}
-		c, err := r.prepare(ctx, f, who)
-		if err != nil {
-			return nil, err
-		}
-		var pos []tenantdb.Position
-		if n < attempts {
-			pos, err = r.cfg.DB.Append(ctx, c.drafts, c.spends...)
-		} else {
-			pos, c, err = r.locked(ctx, f, who)
-		}
+		pos, c, err := try(ctx, f, who)
 		again, err := r.lost(f, err)
 		if err != nil {
 			return nil, err
@@ -109,6 +101,18 @@ func (r *Room) Verify(ctx context.Context, who Asker, req Request) (*Answer, err
 			return c.answer(f, who, pos[0]), nil
 		}
 	}
+}
+
+// unlocked decides from memory and lets the append say whether that was right.
+func (r *Room) unlocked(ctx context.Context, f *facts, who Asker) (pos []tenantdb.Position, c *conclusion, err error) {
+	if err := r.gather(ctx, f, who); err != nil {
+		return nil, nil, err
+	}
+	if c, err = r.prepare(ctx, f, who); err != nil {
+		return nil, nil, err
+	}
+	pos, err = r.cfg.DB.Append(ctx, c.drafts, c.spends...)
+	return pos, c, err
 }
 
 // locked decides while it holds the heads of both tenants.

@@ -103,23 +103,23 @@ func (c *auditCheck) checkPath() (check func() (finding, error), end func(), err
 	if err != nil {
 		return nil, nil, lacks("it cannot be read: %w", err)
 	}
-	end = func() { file.Close() }
+	shut := func() { file.Close() }
 	in := bufio.NewReaderSize(file, 64<<10)
 	begins, _ := in.Peek(32) // a shorter file is judged by what there is of it
 	switch begins := string(begins); {
 	case strings.HasPrefix(begins, "\x1f\x8b"):
 		dir, err := os.MkdirTemp("", "avouch-check-*")
 		if err != nil {
-			end()
+			shut()
 			return nil, nil, lacks("there is no place to unpack to: %w", err)
 		}
-		return func() (finding, error) { return c.checkArchive(in, info.Size(), dir, known) }, func() { end(); os.RemoveAll(dir) }, nil
+		return func() (finding, error) { return c.checkArchive(in, info.Size(), dir, known) }, func() { shut(); os.RemoveAll(dir) }, nil
 	case strings.HasPrefix(begins, "c2sp.org/tlog-proof"):
-		return func() (finding, error) { return c.checkProof(in, known) }, end, nil
+		return func() (finding, error) { return c.checkProof(in, known) }, shut, nil
 	case strings.HasPrefix(begins, "{") || begins == "":
-		return func() (finding, error) { return c.checkRecords(in) }, end, nil
+		return func() (finding, error) { return c.checkRecords(in) }, shut, nil
 	}
-	end()
+	shut()
 	return nil, nil, misused("%s is no export, no records and no proof: name the directory that audit export wrote, or one of those files", c.Path)
 }
 

@@ -59,6 +59,7 @@ func (c *devCmd) Run(ctx context.Context, g *globals) error {
 func (c *devCmd) run(ctx context.Context, out io.Writer, log *slog.Logger, asJSON bool) error {
 	ctx, stop := signal.NotifyContext(ctx, syscall.SIGTERM, syscall.SIGINT)
 	defer stop()
+	collectLess()
 	if err := keyring.DenyDump(); err != nil {
 		return lacks("the process cannot be protected from being dumped: %w", err)
 	}

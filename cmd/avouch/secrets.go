@@ -56,7 +56,7 @@ func (d *disclosure) made(g *globals, once shownOnce, make func() (client.Answer
 	if err := (client.Answer{Body: or(body[once.field], `""`)}).Into(&secret); err != nil {
 		return err
 	}
-	shown := []detail{{once.name, cell{secret, bold}}, note("The " + once.name + " is shown this once. " + once.note)}
+	shown := []detail{{once.name, cell{secret, bold}}, aside("The " + once.name + " is shown this once. " + once.note)}
 	if file != nil {
 		if err := keep(file, secret); err != nil {
 			return err

@@ -119,8 +119,8 @@ type detail struct {
 	value cell
 }
 
-// note is a sentence under details.
-func note(text string) detail { return detail{value: cell{text, faint}} }
+// aside is a sentence under details.
+func aside(text string) detail { return detail{value: cell{text, faint}} }
 
 // writeDetails prints details under one another; those that are empty are left out. One without a name stands alone.
 func writeDetails(p page, indent string, all []detail) error {

@@ -105,10 +105,14 @@ func (w *world) env(databaseURL string) []string {
 // serve starts `avouch serve` and waits until it listens.
 func (w *world) serve(databaseURL string, env ...string) *served {
 	w.t.Helper()
-	p := start(w.t, launch{args: []string{"serve", "--listen", "127.0.0.1:0", "--json"}, env: append(w.env(databaseURL), env...)})
-	s := &served{running: p}
+	return serve(w.t, append(w.env(databaseURL), env...))
+}
+
+func serve(t testing.TB, env []string) *served {
+	t.Helper()
+	s := &served{running: start(t, launch{args: []string{"serve", "--listen", "127.0.0.1:0", "--json"}, env: env})}
 	var line struct{ URL string }
-	p.line(&line)
+	s.line(&line)
 	s.url = line.URL
 	return s
 }
