@@ -116,7 +116,7 @@ func TestOthersVerifyOurTokens(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		jws, err := jose.ParseSigned(token, []jose.SignatureAlgorithm{jose.ES256})
+		jws, err := jose.ParseSignedCompact(token, []jose.SignatureAlgorithm{jose.ES256})
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
 	"github.com/avouch-dev/avouch/internal/problem"
@@ -70,7 +71,7 @@ func (s *Server) probes() {
 		fmt.Fprintln(w, "ready")
 		return nil
 	})
-	s.metrics.MustRegister(prometheus.NewGoCollector(), prometheus.NewProcessCollector(prometheus.ProcessCollectorOpts{}))
+	s.metrics.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	metrics := promhttp.HandlerFor(s.metrics, promhttp.HandlerOpts{})
 	web.HandleRaw[web.None, web.None](s.api, web.Op{
 		ID: "metrics", Method: http.MethodGet, Path: "/metrics", Access: web.Public, PlainHTTP: true, Hidden: true,

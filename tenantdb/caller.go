@@ -42,10 +42,11 @@ type CallerSpec struct {
 // NewCaller makes a Caller of someone who has been authenticated.
 func NewCaller(s CallerSpec) Caller { return Caller{s} }
 
-// System is Avouch itself acting for a tenant: background work and start-up, never on anyone's behalf.
+// System is Avouch itself acting for a tenant: background work, start-up, the operator. Capabilities limit credentials, so
+// it has them all.
 func System(tenant TenantID, part string) Caller {
 	return Caller{CallerSpec{
-		Tenant: tenant, Actor: audit.Actor{Kind: audit.ActorSystem, ID: part}, How: "system",
+		Tenant: tenant, Actor: audit.Actor{Kind: audit.ActorSystem, ID: part}, How: "system", Scopes: []string{Everything},
 		RequestID: audit.NewRequestID(),
 	}}
 }

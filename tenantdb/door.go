@@ -145,7 +145,7 @@ func newPool(ctx context.Context, cfg Config, most int32, role, lockTimeout stri
 		// The batch's statement takes a millisecond to plan and its plan does not depend on its values.
 		params["plan_cache_mode"] = "force_generic_plan"
 	} else if cfg.Tracer != nil {
-		pc.ConnConfig.Tracer = otelpgx.NewTracer(otelpgx.WithTracerProvider(cfg.Tracer), otelpgx.WithDisableQuerySpanNamePrefix(), otelpgx.WithTrimSQLInSpanName())
+		pc.ConnConfig.Tracer = otelpgx.NewTracer(otelpgx.WithTracerProvider(cfg.Tracer))
 	}
 	pc.ConnConfig.OnNotice = func(c *pgconn.PgConn, n *pgconn.Notice) {
 		if n.Code == "01000" { // warning: "canceling wait for synchronous replication due to user request"

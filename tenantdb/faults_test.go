@@ -41,10 +41,9 @@ func behind(t *testing.T, pgURL string, patience time.Duration) (*DB, *pgfault.P
 
 // acks is what callers were told, by entry.
 type acks struct {
-	mu   sync.Mutex
-	yes  map[audit.EntryID]Position
-	no   map[audit.EntryID]error
-	lost atomic.Int64
+	mu  sync.Mutex
+	yes map[audit.EntryID]Position
+	no  map[audit.EntryID]error
 }
 
 func newAcks() *acks { return &acks{yes: map[audit.EntryID]Position{}, no: map[audit.EntryID]error{}} }

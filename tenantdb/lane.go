@@ -13,6 +13,7 @@ import (
 // StaleError says that a change which can alter the decision has committed since: load the rules anew and decide again.
 type StaleError struct{ Heads []Head }
 
+// Error says how many tenants have moved on.
 func (e *StaleError) Error() string {
 	return fmt.Sprintf("decided at an old epoch of %d tenant(s)", len(e.Heads))
 }
@@ -20,6 +21,7 @@ func (e *StaleError) Error() string {
 // SpentError says that a counter has reached its limit.
 type SpentError struct{ Spend }
 
+// Error names the counter.
 func (e *SpentError) Error() string { return "spent: " + e.Subject }
 
 // errHeld says that another transaction holds a head for longer than the lane waits.

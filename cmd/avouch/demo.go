@@ -6,7 +6,6 @@ import (
 
 	"github.com/avouch-dev/avouch/agent"
 	"github.com/avouch-dev/avouch/apikey"
-	"github.com/avouch-dev/avouch/audit"
 	"github.com/avouch-dev/avouch/org"
 	"github.com/avouch-dev/avouch/policy"
 	"github.com/avouch-dev/avouch/server"
@@ -14,11 +13,7 @@ import (
 )
 
 // demonstrator acts for an organisation of the demo, as its owner could.
-func demonstrator(t tenantdb.TenantID) tenantdb.Caller {
-	return tenantdb.NewCaller(tenantdb.CallerSpec{
-		Tenant: t, Actor: audit.Actor{Kind: audit.ActorSystem, ID: "demo"}, How: "system", Scopes: []string{tenantdb.Everything}, RequestID: audit.NewRequestID(),
-	})
-}
+func demonstrator(t tenantdb.TenantID) tenantdb.Caller { return tenantdb.System(t, "demo") }
 
 // demonstrate makes what is missing of the demo: two organisations, their keys, an agent and a token of it that has not
 // expired. Each part is kept as soon as it is made: a key is shown once.

@@ -120,7 +120,7 @@ func TestSpans(t *testing.T) {
 	}
 	attrs := map[string]string{}
 	for _, a := range got[0].Attributes {
-		attrs[string(a.Key)] = a.Value.Emit()
+		attrs[string(a.Key)] = a.Value.String()
 	}
 	if len(attrs) != 3 || attrs["avouch.request_id"] != r.Header.Get("X-Request-Id") || attrs["http.request.method"] != "GET" || attrs["http.response.status_code"] != "204" {
 		t.Errorf("attributes %v", attrs)

@@ -183,7 +183,7 @@ func (b *bench) registerThings() {
 		func(context.Context, caller, *None) (*None, error) { return nil, nil })
 	for id, f := range map[string]func(context.Context) error{
 		"boom":     func(context.Context) error { panic("the key is " + goodKey) },
-		"nilmap":   func(context.Context) error { var m map[string]int; m["x"] = 1; return nil },
+		"nilmap":   func(context.Context) error { var m *caller; _ = *m; return nil },
 		"broken":   func(context.Context) error { return errors.New("dial tcp: password=hunter2 " + goodKey) },
 		"later":    func(context.Context) error { return problem.New(problem.Unavailable, "Not now.") },
 		"obedient": func(ctx context.Context) error { <-ctx.Done(); return ctx.Err() },
