@@ -19,7 +19,7 @@ type Config struct {
 	MetricsListen string `env:"AVOUCH_METRICS_LISTEN" help:"Address of a listener for /metrics alone. Without it, /metrics answers on the main one, to loopback clients."`
 	PprofListen   string `env:"AVOUCH_PPROF_LISTEN" help:"Loopback address for Go's profiler. Off by default."`
 
-	DatabaseURL         string `env:"AVOUCH_DATABASE_URL" required:"" help:"PostgreSQL, as the role avouch_server. TLS and client certificates as libpq has them: sslmode, sslrootcert, sslcert, sslkey."`
+	DatabaseURL         string `env:"AVOUCH_DATABASE_URL" required:"" hidden:"" help:"PostgreSQL, as the role avouch_server. Environment only, as it may hold a password. TLS and client certificates as libpq has them: sslmode, sslrootcert, sslcert, sslkey."`
 	DatabaseConnections int32  `env:"AVOUCH_DATABASE_CONNECTIONS" default:"16" help:"Most connections for reads and changes. The log has up to eleven more."`
 
 	PlatformKeyFile string        `env:"AVOUCH_PLATFORM_KEY_FILE" help:"File with the platform key, readable by its owner alone."`
@@ -36,12 +36,12 @@ type Config struct {
 	ServiceQuota int64 `env:"AVOUCH_SERVICE_QUOTA" default:"100000" help:"Verifications a month of a new service key; negative is unlimited."`
 
 	OTLPEndpoint  string      `env:"AVOUCH_OTLP_ENDPOINT" help:"Where traces go: an OTLP/HTTP address, https://collector:4318. Off by default."`
-	OTLPCAFile    string      `env:"AVOUCH_OTLP_CA_FILE" help:"Authority of the collector's certificate."`
+	OTLPCAFile    string      `name:"otlp-ca-file" env:"AVOUCH_OTLP_CA_FILE" help:"Authority of the collector's certificate."`
 	OTLPCertFile  string      `env:"AVOUCH_OTLP_CERT_FILE" help:"Our certificate for the collector."`
 	OTLPKeyFile   string      `env:"AVOUCH_OTLP_KEY_FILE" help:"Its private key."`
 	TraceSeconds  float64     `env:"AVOUCH_TRACES_PER_SECOND" default:"50" help:"How many requests a second are traced at most."`
 	SecurityEmail string      `env:"AVOUCH_SECURITY_CONTACT" help:"Contact of /.well-known/security.txt: a mailto: or https: address."`
-	Mail          mail.Config `embed:""`
+	Mail          mail.Config `embed:"" prefix:"mail-"`
 
 	// Development is set by `avouch dev`: plain HTTP on loopback, no quotas, a page that shows the mail that was sent.
 	Development bool   `kong:"-"`

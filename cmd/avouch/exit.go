@@ -49,12 +49,13 @@ func codeOf(err error) int {
 	var e *exit
 	var p *client.Problem
 	var parse *kong.ParseError
+	var setting *client.Setting
 	switch {
 	case err == nil:
 		return exitWell
 	case errors.As(err, &e):
 		return e.code
-	case errors.As(err, &parse):
+	case errors.As(err, &parse), errors.As(err, &setting):
 		return exitUsage
 	case !errors.As(err, &p):
 		return exitLacks

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 
 	"github.com/avouch-dev/avouch/audit"
@@ -180,7 +179,7 @@ func (c *auditProve) Run(_ context.Context, g *globals) error {
 	if err != nil {
 		return lacks("the proof cannot be written: %w", err)
 	}
-	_, err = io.WriteString(file, string(proof))
+	_, err = file.Write(proof)
 	if e := file.Close(); err == nil {
 		err = e
 	}

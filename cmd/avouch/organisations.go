@@ -12,6 +12,9 @@ import (
 type orgsCmd struct {
 	Show   orgsShow   `cmd:"" help:"Show the organisation that the key belongs to."`
 	Create orgsCreate `cmd:"" help:"Sign up a new organisation, and get its first owner key."`
+
+	Suspend orgsSuspend `cmd:"" help:"Stop an organisation. For the operator."`
+	Resume  orgsResume  `cmd:"" help:"Undo a suspension. For the operator."`
 }
 
 // orgView is an organisation as the API shows it.

@@ -40,12 +40,7 @@ func (r *remote) connect(key secret.String) (*client.Client, error) {
 	if r.URL == "" {
 		return nil, lacks("AVOUCH_URL is not set. Give the server's address there or with --url; `avouch dev` starts one here, and prints its address")
 	}
-	c, err := client.New(client.Config{URL: r.URL, Key: key, Agent: "avouch/" + thisBuild().Version})
-	var s *client.Setting
-	if errors.As(err, &s) {
-		return nil, &exit{exitUsage, err}
-	}
-	return c, err
+	return client.New(client.Config{URL: r.URL, Key: key, Agent: "avouch/" + thisBuild().Version})
 }
 
 func (r *remote) key(g *globals) (secret.String, error) {

@@ -21,6 +21,8 @@ type root struct {
 	Migrate migrateCmd `cmd:"" group:"server" help:"Bring a database up to this release."`
 	Doctor  doctorCmd  `cmd:"" group:"server" help:"Look at what a server needs, and say how to mend it."`
 
+	Keyring keyringCmd `cmd:"" group:"server" help:"Keys of the installation. For the operator."`
+
 	Verify   verifyCmd   `cmd:"" group:"agents" help:"Ask whether to let an agent in."`
 	Agents   agentsCmd   `cmd:"" group:"agents" help:"Agents and their tokens."`
 	Revoke   revokeCmd   `cmd:"" group:"agents" help:"Revoke an agent at once, for good, with all its tokens."`
@@ -123,6 +125,11 @@ func (g *globals) page() page {
 	if f, ok := g.Out.(*os.File); ok {
 		p.width = terminalWidth(f)
 	}
-	p.colour = p.width > 0 && g.Getenv("NO_COLOR") == "" && g.Getenv("TERM") != "dumb"
+	p.colour = colours(p.width, g.Getenv)
 	return p
+}
+
+// colours reports whether to use them: on a terminal that has some, for people who want them (no-color.org).
+func colours(width int, getenv func(string) string) bool {
+	return width > 0 && getenv("NO_COLOR") == "" && getenv("TERM") != "dumb"
 }

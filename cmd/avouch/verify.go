@@ -12,7 +12,7 @@ import (
 
 type verifyCmd struct {
 	remote   `embed:""`
-	Token    string   `arg:"" optional:"" help:"Nothing, for the token in AGENT_TOKEN, or -, for standard input."`
+	Token    string   `arg:"" name:"source" optional:"" help:"Nothing, for the token in AGENT_TOKEN, or -, for standard input."`
 	Resource string   `placeholder:"NAME" help:"What the agent wants to use: the name that tokens are bound to."`
 	Scope    []string `placeholder:"SCOPE" help:"What it wants to do; repeat it or separate by commas. None asks only who the agent is."`
 }

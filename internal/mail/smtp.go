@@ -25,7 +25,7 @@ type Config struct {
 	Server       string        `env:"AVOUCH_MAIL_SERVER" help:"host:port of the SMTP server; nothing is sent without it"`
 	From         string        `env:"AVOUCH_MAIL_FROM" help:"the sender, such as Avouch <avouch@example.com>"`
 	User         string        `env:"AVOUCH_MAIL_USER" help:"the account at the SMTP server, if it wants one"`
-	Password     secret.String `env:"AVOUCH_MAIL_PASSWORD" help:"the account's password"`
+	Password     secret.String `env:"AVOUCH_MAIL_PASSWORD" hidden:"" help:"the account's password"`
 	PasswordFile string        `env:"AVOUCH_MAIL_PASSWORD_FILE" help:"a file with the account's password"`
 	TLS          string        `env:"AVOUCH_MAIL_TLS" enum:",starttls,tls,none" default:"" help:"starttls (the default), tls (from the first byte), or none (loopback only, and the default there)"`
 	CAFile       string        `env:"AVOUCH_MAIL_CA_FILE" help:"certificates (PEM) to trust beside the system's"`

@@ -69,7 +69,7 @@ func TestOurOwnFaults(t *testing.T) {
 	if strings.Contains(log, goodKey) || strings.Contains(log, "avk_live") {
 		t.Errorf("a key is in the log:\n%s", log)
 	}
-	if !strings.Contains(log, "web_test.go:") || !strings.Contains(log, "assignment to entry in nil map") || !strings.Contains(log, "a value of type string") {
+	if !strings.Contains(log, "web_test.go:") || !strings.Contains(log, "nil pointer dereference") || !strings.Contains(log, "a value of type string") {
 		t.Errorf("the log does not say where it panicked:\n%s", log)
 	}
 }

@@ -1,0 +1,124 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/avouch-dev/avouch/internal/problem"
+	"github.com/avouch-dev/avouch/server"
+	"github.com/avouch-dev/avouch/tenantdb"
+)
+
+// operator is what the operator's commands need: the environment of the servers.
+type operator struct {
+	server.Config `embed:""`
+}
+
+func (o *operator) with(ctx context.Context, g *globals, fn func(*server.Server) error) error {
+	o.Version = version
+	s, err := server.Operate(ctx, o.Config, logger(g.Err, g.JSON))
+	if err != nil {
+		return explain(err)
+	}
+	defer s.Close()
+	return fn(s)
+}
+
+func (g *globals) done(v map[string]string, words string) error {
+	if g.JSON {
+		return encode(g.Out, v)
+	}
+	_, err := fmt.Fprintln(g.Out, words)
+	return err
+}
+
+// orgsSuspend is `avouch organisations suspend`.
+type orgsSuspend struct {
+	operator `embed:""`
+	Tenant   string `arg:"" name:"tenant-id" help:"Whom."`
+	Reason   string `required:"" help:"Why: the organisation reads it in its log."`
+}
+
+// Help is the long text.
+func (*orgsSuspend) Help() string {
+	return "For the operator, with the environment of the servers. When it returns, the organisation's keys authenticate nobody and its agents are verified by nobody, on every server."
+}
+
+// Run suspends an organisation.
+func (c *orgsSuspend) Run(ctx context.Context, g *globals) error {
+	t, err := tenantdb.ParseTenantID(c.Tenant)
+	if err != nil {
+		return misused("%s is no organisation's id: %w", c.Tenant, err)
+	}
+	return c.with(ctx, g, func(s *server.Server) error {
+		if err := s.Org.Suspend(ctx, tenantdb.System(t, "operator"), c.Reason); err != nil {
+			return refusal(err)
+		}
+		return g.done(map[string]string{"tenant_id": c.Tenant, "status": "suspended"}, "The organisation is suspended.")
+	})
+}
+
+// orgsResume is `avouch organisations resume`.
+type orgsResume struct {
+	operator `embed:""`
+	Tenant   string `arg:"" name:"tenant-id" help:"Whom."`
+	Reason   string `required:"" help:"Why: the organisation reads it in its log."`
+}
+
+// Help is the long text.
+func (*orgsResume) Help() string {
+	return "For the operator, with the environment of the servers. Undoes a suspension."
+}
+
+// Run resumes an organisation.
+func (c *orgsResume) Run(ctx context.Context, g *globals) error {
+	t, err := tenantdb.ParseTenantID(c.Tenant)
+	if err != nil {
+		return misused("%s is no organisation's id: %w", c.Tenant, err)
+	}
+	return c.with(ctx, g, func(s *server.Server) error {
+		if err := s.Org.Resume(ctx, tenantdb.System(t, "operator"), c.Reason); err != nil {
+			return refusal(err)
+		}
+		return g.done(map[string]string{"tenant_id": c.Tenant, "status": "active"}, "The organisation works again.")
+	})
+}
+
+// keyringCmd is `avouch keyring`.
+type keyringCmd struct {
+	Revoke keyringRevoke `cmd:"" help:"Revoke a key that signs tokens, in an emergency."`
+}
+
+// keyringRevoke is `avouch keyring revoke`.
+type keyringRevoke struct {
+	operator `embed:""`
+	KID      string `arg:"" name:"kid" help:"The key's id, as /.well-known/jwks.json and the header of tokens have it."`
+}
+
+// Help is the long text.
+func (*keyringRevoke) Help() string {
+	return "For the operator, with the environment of the servers. When it returns, /verify refuses every token that the key signed, on every server; another key signs from then on."
+}
+
+// Run revokes a signing key.
+func (c *keyringRevoke) Run(ctx context.Context, g *globals) error {
+	return c.with(ctx, g, func(s *server.Server) error {
+		if err := s.RevokeSigningKey(ctx, tenantdb.System(tenantdb.Platform, "operator"), c.KID); err != nil {
+			return refusal(err)
+		}
+		return g.done(map[string]string{"kid": c.KID, "status": "revoked"}, "The key is revoked: no token that it signed is good any more.")
+	})
+}
+
+// refusal gives an answer of the rooms the exit code that the API's answer would have.
+func refusal(err error) error {
+	p := problem.Of(err)
+	switch p.Kind {
+	case problem.Invalid:
+		return &exit{exitUsage, errors.New(p.Detail)}
+	case problem.Denied, problem.Missing, problem.Conflict:
+		return &exit{exitFalse, errors.New(p.Detail)}
+	}
+	return &exit{exitLacks, err}
+}
