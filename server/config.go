@@ -73,6 +73,9 @@ func (c *Config) settings(listen string) (s settings, err error) {
 	if s.public.Scheme == "http" && !c.loopback(s.public.Host) {
 		return s, fmt.Errorf("%w: AVOUCH_PUBLIC_URL is plain http, which is for loopback only: credentials would travel in clear; name an https address", ErrConfig)
 	}
+	if c.Development && s.public.Scheme == "http" && !c.loopback(listen) {
+		return s, fmt.Errorf("%w: development without TLS is for loopback only, and %s is not: credentials would travel in clear; listen on 127.0.0.1, or give a certificate", ErrConfig, listen)
+	}
 	// Before anything is stored: the first start fixes the issuer for good.
 	if s.issuer, err = agent.ParseIssuer(public); err != nil {
 		return s, fmt.Errorf("%w: AVOUCH_PUBLIC_URL: %w", ErrConfig, err)

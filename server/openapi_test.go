@@ -1,20 +1,149 @@
 package server
 
-import "testing"
+import (
+	"flag"
+	"fmt"
+	"net/http"
+	"os"
+	"slices"
+	"strings"
+	"testing"
+)
 
-func TestDump(t *testing.T) {
-	n := newSite(t).start(t)
-	a := n.get(t, "/openapi.json", "")
-	for path, item := range a.Body["paths"].(map[string]any) {
+var update = flag.Bool("update", false, "write testdata/operations.golden")
+
+// operation is an operation as /openapi.json has it.
+type operation struct {
+	id, method, path string
+	described        map[string]any
+}
+
+func (n *live) operations(t testing.TB) []operation {
+	t.Helper()
+	var all []operation
+	for path, item := range n.get(t, "/openapi.json", "").want(t, http.StatusOK).Body["paths"].(map[string]any) {
 		for method, op := range item.(map[string]any) {
 			o := op.(map[string]any)
-			t.Log(method, path, o["operationId"], o["summary"], o["security"])
+			id, _ := o["operationId"].(string)
+			all = append(all, operation{id, strings.ToUpper(method), path, o})
 		}
 	}
-	x := a.Body["paths"].(map[string]any)["/api/v1/keys"]
-	t.Logf("%v", x)
-	for _, p := range []string{"/.well-known/security.txt", "/.well-known/avouch.json", "/.well-known/jwks.json", "/metrics", "/readyz", "/healthz"} {
-		b := n.get(t, p, "")
-		t.Logf("%s %d %v\n%.600s", p, b.Status, b.Header, b.Raw)
+	slices.SortFunc(all, func(a, b operation) int { return strings.Compare(a.id, b.id) })
+	return all
+}
+
+// Others write programs against these names: one that goes or changes breaks them.
+func TestOperationsAreGolden(t *testing.T) {
+	t.Parallel()
+	var got strings.Builder
+	for _, o := range newSite(t).start(t).operations(t) {
+		fmt.Fprintf(&got, "%s %s %s\n", o.id, o.method, o.path)
 	}
+	const golden = "testdata/operations.golden"
+	if *update {
+		must(t, os.WriteFile(golden, []byte(got.String()), 0o644))
+	}
+	want, err := os.ReadFile(golden)
+	must(t, err)
+	if got.String() != string(want) {
+		t.Errorf("the operations are not those of %s; adding is fine (go test ./server -run Golden -update), renaming and removing is not:\n%s", golden, got.String())
+	}
+}
+
+func TestOpenAPI(t *testing.T) {
+	t.Parallel()
+	n := newSite(t).start(t)
+	a := n.get(t, "/openapi.json", "").want(t, http.StatusOK)
+	if !strings.HasPrefix(a.text("openapi"), "3.1") || a.Header.Get("Content-Type") == "" {
+		t.Errorf("%s %v", a.text("openapi"), a.Header)
+	}
+	schemas := a.Body["components"].(map[string]any)["schemas"].(map[string]any)
+	seen := map[string]bool{}
+	for _, o := range n.operations(t) {
+		if o.id == "" || seen[o.id] {
+			t.Errorf("%s %s: the id %q is missing or there twice", o.method, o.path, o.id)
+		}
+		seen[o.id] = true
+		if s, _ := o.described["summary"].(string); s == "" || strings.HasSuffix(s, ".") || len(s) > 80 {
+			t.Errorf("%s: the summary is %q", o.id, s)
+		}
+		if tags, _ := o.described["tags"].([]any); len(tags) == 0 {
+			t.Errorf("%s: no tag", o.id)
+		}
+		o.checkResponses(t, schemas)
+		o.checkParameters(t)
+	}
+	for _, ref := range references(a.Body) {
+		if name, ok := strings.CutPrefix(ref, "#/components/schemas/"); !ok || schemas[name] == nil {
+			t.Errorf("%s leads nowhere", ref)
+		}
+	}
+}
+
+// withoutBody are operations whose answer is no JSON: an event stream, an archive, a document of another standard.
+func withoutBody(id string) bool {
+	return slices.Contains([]string{"stream-audit-entries", "export-audit-log", "agent-did"}, id)
+}
+
+func (o operation) checkResponses(t *testing.T, schemas map[string]any) {
+	t.Helper()
+	responses := o.described["responses"].(map[string]any)
+	success := 0
+	for status, r := range responses {
+		content, _ := r.(map[string]any)["content"].(map[string]any)
+		if status == "default" {
+			schema := content["application/problem+json"].(map[string]any)["schema"].(map[string]any)
+			if schema["$ref"] != "#/components/schemas/Problem" || schemas["Problem"] == nil {
+				t.Errorf("%s: a failure is %v", o.id, schema)
+			}
+			continue
+		}
+		success++
+		media, _ := content["application/json"].(map[string]any)
+		if status[0] != '2' || media["schema"] == nil && !withoutBody(o.id) {
+			t.Errorf("%s: the answer %s has no schema: %v", o.id, status, r)
+		}
+	}
+	if success == 0 || responses["default"] == nil {
+		t.Errorf("%s: the answers are %v", o.id, responses)
+	}
+}
+
+func (o operation) checkParameters(t *testing.T) {
+	t.Helper()
+	named := map[string]bool{}
+	parameters, _ := o.described["parameters"].([]any)
+	for _, p := range parameters {
+		p := p.(map[string]any)
+		if p["in"] == "path" {
+			named[p["name"].(string)] = true
+		}
+		if p["schema"] == nil {
+			t.Errorf("%s: the parameter %s has no schema", o.id, p["name"])
+		}
+	}
+	for part := range strings.SplitSeq(o.path, "/") {
+		if name, ok := strings.CutPrefix(part, "{"); ok && !named[strings.TrimSuffix(name, "}")] {
+			t.Errorf("%s: {%s is not described", o.id, name)
+		}
+	}
+}
+
+// references lists every $ref of a document.
+func references(v any) (all []string) {
+	switch v := v.(type) {
+	case map[string]any:
+		for name, x := range v {
+			if s, ok := x.(string); ok && name == "$ref" {
+				all = append(all, s)
+				continue
+			}
+			all = append(all, references(x)...)
+		}
+	case []any:
+		for _, x := range v {
+			all = append(all, references(x)...)
+		}
+	}
+	return all
 }

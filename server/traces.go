@@ -4,12 +4,16 @@ import (
 	"context"
 	"crypto/tls"
 	"crypto/x509"
+	"errors"
 	"fmt"
+	"net/url"
 	"os"
+	"strings"
 	"sync"
 	"time"
 
 	"go.opentelemetry.io/otel/attribute"
+	"go.opentelemetry.io/otel/exporters/otlp/otlptrace"
 	"go.opentelemetry.io/otel/exporters/otlp/otlptrace/otlptracehttp"
 	"go.opentelemetry.io/otel/sdk/resource"
 	sdktrace "go.opentelemetry.io/otel/sdk/trace"
@@ -34,18 +38,39 @@ func newTraces(ctx context.Context, cfg *Config) (*traces, error) {
 		sdktrace.WithSpanProcessor(t.recent),
 	}
 	if cfg.OTLPEndpoint != "" {
-		tlsConfig, err := collectorTLS(cfg)
+		exporter, err := newExporter(ctx, cfg)
 		if err != nil {
 			return nil, fmt.Errorf("%w: %w", ErrConfig, err)
-		}
-		exporter, err := otlptracehttp.New(ctx, otlptracehttp.WithEndpointURL(cfg.OTLPEndpoint), otlptracehttp.WithTLSClientConfig(tlsConfig))
-		if err != nil {
-			return nil, fmt.Errorf("%w: AVOUCH_OTLP_ENDPOINT: %w", ErrConfig, err)
 		}
 		options = append(options, sdktrace.WithBatcher(exporter))
 	}
 	t.provider = sdktrace.NewTracerProvider(options...)
 	return t, nil
+}
+
+func newExporter(ctx context.Context, cfg *Config) (*otlptrace.Exporter, error) {
+	u, err := url.Parse(cfg.OTLPEndpoint)
+	if err == nil && !strings.HasSuffix(u.Path, "/v1/traces") { // the exporter takes an address without a path as it is
+		u = u.JoinPath("v1/traces")
+	}
+	var options []otlptracehttp.Option
+	switch {
+	case err != nil || u.Host == "" || u.Scheme != "https" && u.Scheme != "http":
+		return nil, errors.New("AVOUCH_OTLP_ENDPOINT is not an http or https address")
+	case u.Scheme == "https":
+		tlsConfig, err := collectorTLS(cfg)
+		if err != nil {
+			return nil, err
+		}
+		options = append(options, otlptracehttp.WithTLSClientConfig(tlsConfig))
+	case cfg.OTLPCAFile+cfg.OTLPCertFile+cfg.OTLPKeyFile != "":
+		return nil, errors.New("AVOUCH_OTLP_ENDPOINT is plain http, for which AVOUCH_OTLP_CA_FILE, AVOUCH_OTLP_CERT_FILE and AVOUCH_OTLP_KEY_FILE mean nothing: name an https address")
+	}
+	exporter, err := otlptracehttp.New(ctx, append(options, otlptracehttp.WithEndpointURL(u.String()))...)
+	if err != nil {
+		return nil, fmt.Errorf("AVOUCH_OTLP_ENDPOINT: %w", err)
+	}
+	return exporter, nil
 }
 
 func collectorTLS(cfg *Config) (*tls.Config, error) {
@@ -132,7 +157,7 @@ func (r *recentSpans) OnEnd(s sdktrace.ReadOnlySpan) {
 			r.evict()
 		}
 	}
-	if len(r.traces[id]) < mostSpans {
+	if len(r.traces[id]) < mostSpans || !s.Parent().IsValid() { // the first span ends last, and the rest are nothing without it
 		r.traces[id] = append(r.traces[id], span)
 	}
 	for _, a := range s.Attributes() {

@@ -43,8 +43,11 @@ func (s *Server) securityTxt(w http.ResponseWriter, _ *http.Request) {
 		contact = "https://github.com/avouch-dev/avouch/security/advisories/new"
 	}
 	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
-	fmt.Fprintf(w, "Contact: %s\nExpires: %s\nPreferred-Languages: en\nCanonical: %s/.well-known/security.txt\nPolicy: https://github.com/avouch-dev/avouch/security/policy\n",
-		contact, time.Now().UTC().AddDate(0, 6, 0).Truncate(24*time.Hour).Format(time.RFC3339), s.URL())
+	fmt.Fprintf(w, "Contact: %s\nExpires: %s\nPreferred-Languages: en\nPolicy: https://github.com/avouch-dev/avouch/security/policy\n",
+		contact, time.Now().UTC().AddDate(0, 6, 0).Truncate(24*time.Hour).Format(time.RFC3339))
+	if s.set.public.Scheme == "https" { // a web address in this file must be (section 2.5.2)
+		fmt.Fprintf(w, "Canonical: %s/.well-known/security.txt\n", s.URL())
+	}
 }
 
 // describe says where things are, for SDKs.

@@ -7,14 +7,19 @@
 // What it promises:
 //
 //  1. An answer is given only after its entries are durable in both logs; if they cannot be written, the answer is a 503
-//     problem and never an allow: TestStalledLogDenies, server.TestNothingAcknowledgedIsLost.
+//     problem and never an allow: TestStalledLogDenies, e2e.TestNothingAcknowledgedIsLostSoak.
 //  2. A change that was acknowledged is seen by every verification that is sent later, on every server: there is no cache
 //     window. What is remembered is only used at the epoch that it was read at, and the append compares epochs:
-//     TestRevocationHasNoWindow.
+//     TestEveryChangeOnAnotherServer, TestLosesToChanges, e2e.TestRevocationHasNoWindowSoak; a signing key too:
+//     TestRevokedSigningKey, e2e.TestRevokedSigningKeyOnEveryServer.
 //  3. The order of reasons is fixed: signature, REVOKED, EXPIRED, DENIED: TestPrecedence.
 //  4. A token that is bound to resources is denied everywhere else: TestResourceBound.
 //  5. The service learns the agent's name, DID, owner's name and the scopes in question, and only if the owner lets it
 //     verify at all; nothing about the owner's log: TestVisibility, TestAnswerTellsNothingOfTheOwnersLog.
 //  6. Quotas and limited uses are never exceeded: TestQuota, TestLimitedUses.
-//  7. Whatever is presented as a token, the answer is a decision and never a 5xx: TestForgeries, FuzzVerify.
+//  7. Whatever is presented as a token, the answer is a decision and never a 5xx: TestForgeries, FuzzVerify,
+//     e2e.TestForgery.
+//  8. A key asks no further than it was made for, and one that does not work is refused and recorded: TestNarrowedKeys,
+//     TestRefusedKeyIsRecorded.
+//  9. The page /verified shows a service that wants it, and tells no other from one that does not exist: TestVerifiedPage.
 package verify

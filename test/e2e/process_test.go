@@ -191,7 +191,7 @@ func (p *running) line(into any) {
 			return
 		}
 		if p.ended() || time.Now().After(deadline) {
-			p.t.Fatalf("the program printed nothing (exit %d):\n%s", p.exit(0), p.said())
+			p.t.Fatalf("the program printed nothing (ended: %v):\n%s", p.ended(), p.said())
 		}
 	}
 }

@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"net/url"
 	"path/filepath"
 	"testing"
 	"time"
@@ -191,6 +192,15 @@ func (n *node) ask(t testing.TB, key, token string, scopes ...string) answer {
 	t.Helper()
 	return n.call(t, "POST", "/api/v1/verify", key, map[string]any{"token": token, "target_resource": "here", "scopes_requested": scopes})
 }
+
+func mustURL(t testing.TB, s string) *url.URL {
+	t.Helper()
+	u, err := url.Parse(s)
+	must(t, err)
+	return u
+}
+
+func discard() *slog.Logger { return slog.New(slog.DiscardHandler) }
 
 func must(t testing.TB, err error) {
 	t.Helper()
