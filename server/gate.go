@@ -25,9 +25,25 @@ func (s *Server) authenticate(r *http.Request, meta web.RequestMeta) (tenantdb.C
 	case credential == "":
 		return tenantdb.Caller{}, problem.New(problem.Unauthenticated, "This needs an API key: send it as `Authorization: Bearer avk_…`.")
 	case strings.HasPrefix(credential, "ey"):
-		return s.Agents.Authenticate(r.Context(), credential, meta)
+		return s.agent(r.Context(), credential, meta)
 	}
 	return s.Keys.Authenticate(r.Context(), credential, meta)
+}
+
+// agent proves an agent by its token. Another server may have revoked the key that signed it a moment ago, so the keys are
+// read again; only for a token that is good as far as this server knows, lest forged ones make it read.
+func (s *Server) agent(ctx context.Context, credential string, meta web.RequestMeta) (tenantdb.Caller, error) {
+	c, err := s.Agents.Authenticate(ctx, credential, meta)
+	if err != nil {
+		return c, err
+	}
+	if err := s.Signing.Refresh(ctx); err != nil {
+		return tenantdb.Caller{}, problem.New(problem.Unavailable, "The signing keys cannot be read now, so no token can be checked. Try again shortly.").Because(err)
+	}
+	if _, err := s.Agents.Checker().Check(ctx, credential, s.now()); err != nil {
+		return s.Agents.Authenticate(ctx, credential, meta) // which says what is wrong
+	}
+	return c, nil
 }
 
 // allow is the second gate: what the credential may do.

@@ -53,7 +53,7 @@ func TestReadiness(t *testing.T) {
 	if a := ready().want(t, http.StatusOK); strings.TrimSpace(a.Raw) != "ready" {
 		t.Errorf("ready says %q", a.Raw)
 	}
-	for by, ok := range map[string]bool{"200 milliseconds": true, "-200 milliseconds": true, "2 seconds": false, "-2 seconds": false, "1 day": false} {
+	for by, ok := range map[string]bool{"100 milliseconds": true, "-100 milliseconds": true, "2 seconds": false, "-2 seconds": false, "1 day": false} {
 		exec(fmt.Sprintf("UPDATE shifted.by SET by = '%s'", by))
 		if ok {
 			ready().want(t, http.StatusOK)

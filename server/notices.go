@@ -40,7 +40,7 @@ func (s *Server) inboxPages() {
 	}
 }
 
-// noSender leaves notices in the queue, where they are tried again for a day and a half.
+// noSender leaves notices in the queue, where they are tried again as often as mail.Job says.
 type noSender struct{}
 
 // Send refuses.

@@ -271,6 +271,29 @@ func TestLosesToChanges(t *testing.T) {
 	}
 }
 
+// TestChangeCostsOneMoreTry: what a change made old is read again once, and not decided from again.
+func TestChangeCostsOneMoreTry(t *testing.T) {
+	t.Parallel()
+	h := open(t)
+	other := h.server(t, h.Another(t))
+	a, token := h.agent(t)
+	var drafts atomic.Int64
+	other.cfg.Remembered = func(head tenantdb.Head) tenantdb.Head {
+		drafts.Add(1)
+		return head
+	}
+	for n, want := range []int64{2, 2, 4, 2} {
+		if n == 2 {
+			_, err := h.agents.Suspend(t.Context(), h.owner, a.ID)
+			must(t, err)
+		}
+		drafts.Store(0)
+		if got := other.ask(t, h.key, Request{Token: token}); got.Body["allowed"] != (n < 2) || drafts.Load() != want {
+			t.Errorf("time %d: %d drafts, want %d: %s", n, drafts.Load(), want, got.Raw)
+		}
+	}
+}
+
 // TestRequestLimits: what does not fit the description is an invalid request, and not logged as a decision.
 func TestRequestLimits(t *testing.T) {
 	t.Parallel()

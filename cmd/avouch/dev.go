@@ -13,6 +13,7 @@ import (
 	"os/signal"
 	"path/filepath"
 	"syscall"
+	"time"
 
 	"github.com/avouch-dev/avouch/internal/devpg"
 	"github.com/avouch-dev/avouch/keyring"
@@ -197,7 +198,8 @@ func (c *devCmd) listen(before ready) (net.Listener, error) {
 	return l, nil
 }
 
-// keepRunning starts PostgreSQL again if it ends by itself.
+// keepRunning starts PostgreSQL again if it ends by itself, and does not give up: what keeps it from starting, such as a
+// full disk, may pass.
 func keepRunning(ctx context.Context, pg *devpg.Cluster, log *slog.Logger) {
 	for {
 		select {
@@ -208,11 +210,17 @@ func keepRunning(ctx context.Context, pg *devpg.Cluster, log *slog.Logger) {
 		if ctx.Err() != nil {
 			return
 		}
-		if err := pg.Restart(ctx); err != nil {
-			log.ErrorContext(ctx, "PostgreSQL could not be started again", "error", err)
+		err := pg.Restart(ctx)
+		if err == nil {
+			log.InfoContext(ctx, "PostgreSQL was started again")
+			continue
+		}
+		log.ErrorContext(ctx, "PostgreSQL could not be started again; it is tried until it can", "error", err)
+		select {
+		case <-time.After(2 * time.Second):
+		case <-ctx.Done():
 			return
 		}
-		log.InfoContext(ctx, "PostgreSQL was started again")
 	}
 }
 

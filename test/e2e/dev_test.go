@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"maps"
 	"net/http"
@@ -154,6 +155,25 @@ func postmaster(t testing.TB, dir string, sig syscall.Signal) {
 	}
 }
 
+// TestDevTriesAgain kills PostgreSQL where it cannot be started again for a while. It is, as soon as that is possible.
+func TestDevTriesAgain(t *testing.T) {
+	t.Parallel()
+	dir := scratch(t)
+	p, r := dev(t, dir, launch{})
+	data := filepath.Join(dir, "postgres", "data")
+	must(t, os.Rename(data, data+".away"))
+	line, _, _ := strings.Cut(contents(t, filepath.Join(data+".away", "postmaster.pid")), "\n")
+	number, err := strconv.Atoi(line)
+	must(t, err)
+	must(t, syscall.Kill(number, syscall.SIGKILL))
+	eventually(t, "report of the failure", func() bool { return strings.Contains(p.said(), "could not be started again") })
+	if v, err := verify(r.URL, r.ServiceKey, r.AgentToken); !errors.Is(err, errRefused) {
+		t.Errorf("without a database: %+v %v", v, err)
+	}
+	must(t, os.Rename(data+".away", data))
+	eventually(t, "answer after the data were back", func() bool { v, err := verify(r.URL, r.ServiceKey, r.AgentToken); return err == nil && v.Allowed })
+}
+
 // TestDevSecondStart starts another in the directory of one that runs.
 func TestDevSecondStart(t *testing.T) {
 	t.Parallel()
@@ -181,8 +201,11 @@ func TestDevAsOrdinaryUser(t *testing.T) {
 	}
 	dir := scratch(t)
 	must(t, os.Chown(dir, 65534, 65534))
-	must(t, os.Chmod(filepath.Dir(program(t)), 0o755))
-	p, r := dev(t, dir, launch{via: []string{"setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "--no-new-privs"}})
+	nobody := []string{"setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "--no-new-privs"}
+	if out, err := exec.Command(nobody[0], append(nobody[1:], program(t), "version")...).CombinedOutput(); err != nil {
+		missing(t, fmt.Sprintf("an ordinary user cannot run what was built in TMPDIR: %v: %s", err, out))
+	}
+	p, r := dev(t, dir, launch{via: nobody})
 	want(t, 200, http.MethodGet, r.URL+"/readyz", "", nil, nil)
 	if v, err := verify(r.URL, r.ServiceKey, r.AgentToken); err != nil || !v.Allowed {
 		t.Errorf("verify: %+v %v", v, err)

@@ -30,7 +30,7 @@ func TestSeed001(t *testing.T) {
 	t.Run("badge", func(t *testing.T) { t.Parallel(); seedBadge(t, page, r) })
 }
 
-// script runs a script of test/js and reads the JSON that it prints.
+// script runs a program of test/js and reads the JSON that it prints.
 func script(t testing.TB, name, stdin string, into any, env ...string) {
 	t.Helper()
 	if _, err := os.Stat("../js/node_modules/jose"); err != nil {
@@ -55,7 +55,7 @@ func missing(t testing.TB, why string) {
 	if os.Getenv("CI") == "true" {
 		t.Fatal(why)
 	}
-	t.Skip("skipped: " + why)
+	t.Skipf("skipped: %s", why)
 }
 
 // seedCode runs the page's JavaScript. The only changes are the two that the page asks for: where, and whose key.
@@ -80,7 +80,7 @@ func seedCode(t *testing.T, page string, r ready) {
 	for name, token := range map[string]string{"tampered": tampered(r.AgentToken), "none": "x"} {
 		got = result{}
 		script(t, "seed001.mjs", code, &got, "AGENT_TOKEN="+token)
-		if got.Status != 403 || got.Body["error"] != "Agent not authorized" || got.Printed != nil && len(got.Printed) > 0 {
+		if got.Status != 403 || got.Body["error"] != "Agent not authorized" || len(got.Printed) > 0 {
 			t.Errorf("a token that is %s: %+v", name, got)
 		}
 	}

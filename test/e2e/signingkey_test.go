@@ -3,6 +3,7 @@ package e2e
 import (
 	"encoding/base64"
 	"encoding/json"
+	"net/http"
 	"strings"
 	"testing"
 
@@ -34,6 +35,23 @@ func TestRevokedSigningKeyOnEveryServer(t *testing.T) {
 			}
 		}
 	}
+}
+
+// TestRevokedSigningKeySpeaksForNoAgent: a token of a revoked key proves its agent to Avouch itself no more either, on the
+// server that has remembered the token.
+func TestRevokedSigningKeySpeaksForNoAgent(t *testing.T) {
+	t.Parallel()
+	in := install(t)
+	a, b := in.start(t), in.start(t)
+	owner := a.organisation(t, "Owner")
+	agent := a.agent(t, owner)
+	says := func(token string) answer {
+		return b.call(t, "POST", "/api/v1/audit/events", "", map[string]any{"action": "x"}, "X-Agent-Token", token)
+	}
+	says(agent.token).want(t, http.StatusOK)
+	must(t, a.RevokeSigningKey(t.Context(), tenantdb.System(tenantdb.Platform, "operator"), kidOf(t, agent.token)))
+	says(agent.token).want(t, http.StatusUnauthorized)
+	says(a.agent(t, owner).token).want(t, http.StatusOK)
 }
 
 // kidOf is the key that a token says it is signed with.
