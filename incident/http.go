@@ -13,7 +13,7 @@ import (
 // Routes registers the room's operations.
 func (r *Room) Routes(api *web.API[tenantdb.Caller]) {
 	web.Handle(api, web.Op{
-		ID: "list-incidents", Method: http.MethodGet, Path: "/api/v1/incidents", Tags: []string{"audit"}, Scope: "audit:read",
+		ID: "list-incidents", Method: http.MethodGet, Path: "/api/v1/incidents", Tags: []string{"Audit"}, Scope: "audit:read",
 		Summary:     "List incidents",
 		Description: "What is or was wrong in the caller's organisation, such as a log that does not verify; the oldest first.",
 	}, r.listOverHTTP)

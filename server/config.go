@@ -19,12 +19,12 @@ type Config struct {
 	MetricsListen string `env:"AVOUCH_METRICS_LISTEN" help:"Address of a listener for /metrics alone. Without it, /metrics answers on the main one, to loopback clients."`
 	PprofListen   string `env:"AVOUCH_PPROF_LISTEN" help:"Loopback address for Go's profiler. Off by default."`
 
-	DatabaseURL         string `env:"AVOUCH_DATABASE_URL" required:"" hidden:"" help:"PostgreSQL, as the role avouch_server. Environment only, as it may hold a password. TLS and client certificates as libpq has them: sslmode, sslrootcert, sslcert, sslkey."`
+	DatabaseURL         string `env:"AVOUCH_DATABASE_URL" hidden:"" help:"PostgreSQL, as the role avouch_server. Environment only, as it may hold a password. TLS and client certificates as libpq has them: sslmode, sslrootcert, sslcert, sslkey."`
 	DatabaseConnections int32  `env:"AVOUCH_DATABASE_CONNECTIONS" default:"16" help:"Most connections for reads and changes. The log has up to eleven more."`
 
 	PlatformKeyFile string        `env:"AVOUCH_PLATFORM_KEY_FILE" help:"File with the platform key, readable by its owner alone."`
 	PlatformKey     secret.String `env:"AVOUCH_PLATFORM_KEY" hidden:"" help:"The platform key itself, base64. Environment only."`
-	KeyStore        string        `env:"AVOUCH_KEY_STORE" required:"" help:"Directory of the organisations' keys. Servers of one installation share it; it must not be in the database's backups."`
+	KeyStore        string        `env:"AVOUCH_KEY_STORE" help:"Directory of the organisations' keys. Servers of one installation share it; it must not be in the database's backups."`
 
 	PublicURL      string   `env:"AVOUCH_PUBLIC_URL" help:"Where this installation is reached from outside, and the issuer of its tokens for good: set at the first start."`
 	TrustedProxies []string `env:"AVOUCH_TRUSTED_PROXIES" help:"Addresses or networks whose X-Forwarded-For and X-Forwarded-Proto are believed."`
@@ -59,6 +59,12 @@ type settings struct {
 var ErrConfig = errors.New("the configuration is not usable")
 
 func (c *Config) settings(listen string) (s settings, err error) {
+	if c.DatabaseURL == "" {
+		return s, fmt.Errorf("%w: AVOUCH_DATABASE_URL is needed: the database, as the role avouch_server", ErrConfig)
+	}
+	if c.KeyStore == "" {
+		return s, fmt.Errorf("%w: AVOUCH_KEY_STORE is needed: the directory of the organisations' keys, which all servers share", ErrConfig)
+	}
 	public := c.PublicURL
 	if public == "" {
 		if !c.loopback(listen) {

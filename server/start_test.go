@@ -103,7 +103,7 @@ func TestPublicURLIsNeeded(t *testing.T) {
 	for listen, ok := range map[string]bool{
 		"127.0.0.1:80": true, "[::1]:80": true, "localhost:80": true, "0.0.0.0:80": false, "[::]:80": false, ":80": false, "192.0.2.1:80": false, "avouch.example:80": false,
 	} {
-		_, err := (&Config{}).settings(listen)
+		_, err := (&Config{DatabaseURL: "postgres://", KeyStore: "keystore"}).settings(listen)
 		if (err == nil) != ok || !ok && !strings.Contains(err.Error(), "AVOUCH_PUBLIC_URL") {
 			t.Errorf("listening on %s: %v", listen, err)
 		}
@@ -115,7 +115,7 @@ func TestDevelopmentIsForLoopback(t *testing.T) {
 	t.Parallel()
 	for listen, ok := range map[string]bool{"127.0.0.1:80": true, "[::1]:80": true, "0.0.0.0:80": false, "[::]:80": false, "192.0.2.1:80": false} {
 		for public, plain := range map[string]bool{"http://127.0.0.1:7070": true, "https://127.0.0.1:7070": false} {
-			_, err := (&Config{Development: true, PublicURL: public}).settings(listen)
+			_, err := (&Config{DatabaseURL: "postgres://", KeyStore: "keystore", Development: true, PublicURL: public}).settings(listen)
 			if (err == nil) != (ok || !plain) || err != nil && !strings.Contains(err.Error(), "loopback") {
 				t.Errorf("%s, listening on %s: %v", public, listen, err)
 			}

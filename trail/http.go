@@ -16,7 +16,7 @@ import (
 
 // Routes registers the room's operations.
 func (r *Room) Routes(api *web.API[tenantdb.Caller]) {
-	tags := []string{"audit"}
+	tags := []string{"Audit"}
 	web.Handle(api, web.Op{
 		ID: "list-audit-entries", Method: http.MethodGet, Path: "/api/v1/audit/entries", Tags: tags, Scope: mayRead,
 		Summary:     "Read the log",

@@ -22,7 +22,7 @@ type Job struct {
 func (Job) Kind() string { return "mail.send" }
 
 // InsertOpts gives a mail a day and a half of tries.
-func (Job) InsertOpts() river.InsertOpts { return river.InsertOpts{MaxAttempts: 12} }
+func (Job) InsertOpts() river.InsertOpts { return river.InsertOpts{MaxAttempts: 15} }
 
 // Resolve finds the address and what fills the template when the job runs, so that a mail goes to where its reader is now.
 // An empty address means that there is nobody to tell.

@@ -10,6 +10,7 @@ import (
 	"math"
 	"net/http"
 	"runtime"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -64,18 +65,25 @@ func (a *API[C]) document(rid RequestID, p *problem.Error) []byte {
 	var b bytes.Buffer
 	enc := json.NewEncoder(&b)
 	enc.SetEscapeHTML(false)
+	// A credential in the wrong place, such as the name of a field, comes back in what is said about it.
+	fields := slices.Clone(p.Fields)
+	for i := range fields {
+		fields[i].Location, fields[i].Message = a.redact(fields[i].Location), a.redact(fields[i].Message)
+	}
 	// Encode cannot fail: the type holds only strings and numbers.
 	_ = enc.Encode(Problem{
 		Type:      a.address("/problems/" + string(p.Kind)),
 		Title:     p.Kind.Title(),
 		Status:    p.HTTPStatus(),
-		Detail:    p.Detail,
+		Detail:    a.redact(p.Detail),
 		Instance:  "urn:uuid:" + rid.String(),
 		RequestID: rid.String(),
-		Errors:    p.Fields,
+		Errors:    fields,
 	})
 	return b.Bytes()
 }
+
+func (a *API[C]) redact(s string) string { return a.credential.ReplaceAllString(s, "[secret]") }
 
 // address is a path under the public URL.
 func (a *API[C]) address(path string) string {

@@ -142,3 +142,15 @@ func TestRawFailures(t *testing.T) {
 		t.Error("the lost answer is not in the log")
 	}
 }
+
+// A key or token that was sent as the name of a field must not come back in the answer about it.
+func TestRefusalsRepeatNoCredential(t *testing.T) {
+	t.Parallel()
+	b := newBench(t)
+	for _, body := range []string{`{"` + goodKey + `":1}`, `{"name":"` + goodKey + `","name":1}`, `{"` + goodKey + `":1,"` + goodKey + `":2}`} {
+		r := b.ask("POST", "/api/v1/things", body, asAlice, "Content-Type: application/json")
+		if answer := problemIn(t, r, 400); strings.Contains(fmt.Sprint(answer), goodKey) {
+			t.Errorf("%v repeats the key", answer)
+		}
+	}
+}

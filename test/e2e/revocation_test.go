@@ -143,6 +143,7 @@ func tokensRevoked(s *stage) func() round {
 // a server that denies everything fails; none may be denied before its change was asked for, nor after it was undone.
 func TestRevocationHasNoWindowSoak(t *testing.T) {
 	t.Parallel()
+	const stages = 8
 	full, some := 1000, 100
 	if soak() {
 		full, some = 20_000, 2_000
@@ -150,7 +151,7 @@ func TestRevocationHasNoWindowSoak(t *testing.T) {
 	in := install(t)
 	a, b := in.start(t), in.start(t)
 	start := time.Now()
-	found := perform(t, a, b.addr, full, some, func(change func()) { change() })
+	found := perform(t, a, b.addr, stages, full, some, func(change func()) { change() })
 	var sum counts
 	for _, k := range kinds() {
 		c := found[k.name]
@@ -197,7 +198,7 @@ func TestWithoutTheEpochThereIsAWindow(t *testing.T) {
 		defer still.RUnlock()
 		api.ServeHTTP(w, r)
 	}))
-	found := perform(t, a, addr, stages, 1, func(change func()) {
+	found := perform(t, a, addr, 1, 1, 1, func(change func()) {
 		still.Lock()
 		defer still.Unlock()
 		change()
@@ -220,11 +221,9 @@ func present(t testing.TB, n *node, h tenantdb.Head) tenantdb.Head {
 	return h
 }
 
-// stages is how many arenas share the rounds of a kind that is counted in full.
-const stages = 8
-
-// perform runs all kinds at once, full or some rounds of each, and returns what was counted by kind. change makes a change.
-func perform(t *testing.T, a *node, addr string, full, some int, change func(func())) map[string]counts {
+// perform runs all kinds at once, full or some rounds of each, and returns what was counted by kind. stages is how many
+// arenas share the rounds of a kind that is counted in full; change makes a change.
+func perform(t *testing.T, a *node, addr string, stages, full, some int, change func(func())) map[string]counts {
 	t.Helper()
 	var arenas []*arena
 	for _, k := range kinds() {
