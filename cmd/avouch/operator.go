@@ -5,19 +5,26 @@ import (
 	"errors"
 	"fmt"
 
+	"github.com/alecthomas/kong"
+
 	"github.com/avouch-dev/avouch/internal/problem"
 	"github.com/avouch-dev/avouch/server"
 	"github.com/avouch-dev/avouch/tenantdb"
 )
 
-// operator is what the operator's commands need: the environment of the servers.
-type operator struct {
-	server.Config `embed:""`
-}
-
-func (o *operator) with(ctx context.Context, g *globals, fn func(*server.Server) error) error {
-	o.Version = version
-	s, err := server.Operate(ctx, o.Config, logger(g.Err, g.JSON))
+// operate runs fn on the rooms of the installation that the environment names, as it does for servers. There are no flags
+// for that: half of what they would take is secret.
+func operate(ctx context.Context, g *globals, fn func(*server.Server) error) error {
+	var cfg server.Config
+	parser, err := kong.New(&cfg)
+	if err == nil {
+		_, err = parser.Parse(nil)
+	}
+	if err != nil {
+		return lacks("the environment of the servers: %w", err)
+	}
+	cfg.Version = version
+	s, err := server.Operate(ctx, cfg, logger(g.Err, g.JSON))
 	if err != nil {
 		return explain(err)
 	}
@@ -35,14 +42,13 @@ func (g *globals) done(v map[string]string, words string) error {
 
 // orgsSuspend is `avouch organisations suspend`.
 type orgsSuspend struct {
-	operator `embed:""`
-	Tenant   string `arg:"" name:"tenant-id" help:"Whom."`
-	Reason   string `required:"" help:"Why: the organisation reads it in its log."`
+	Tenant string `arg:"" name:"tenant-id" help:"Whom."`
+	Reason string `required:"" help:"Why: the organisation reads it in its log."`
 }
 
 // Help is the long text.
 func (*orgsSuspend) Help() string {
-	return "For the operator, with the environment of the servers. When it returns, the organisation's keys authenticate nobody and its agents are verified by nobody, on every server."
+	return "For the operator, with the environment of the servers (AVOUCH_DATABASE_URL and the rest of `avouch serve --help`). When it returns, the organisation's keys authenticate nobody and its agents are verified by nobody, on every server."
 }
 
 // Run suspends an organisation.
@@ -51,7 +57,7 @@ func (c *orgsSuspend) Run(ctx context.Context, g *globals) error {
 	if err != nil {
 		return misused("%s is no organisation's id: %w", c.Tenant, err)
 	}
-	return c.with(ctx, g, func(s *server.Server) error {
+	return operate(ctx, g, func(s *server.Server) error {
 		if err := s.Org.Suspend(ctx, tenantdb.System(t, "operator"), c.Reason); err != nil {
 			return refusal(err)
 		}
@@ -61,14 +67,13 @@ func (c *orgsSuspend) Run(ctx context.Context, g *globals) error {
 
 // orgsResume is `avouch organisations resume`.
 type orgsResume struct {
-	operator `embed:""`
-	Tenant   string `arg:"" name:"tenant-id" help:"Whom."`
-	Reason   string `required:"" help:"Why: the organisation reads it in its log."`
+	Tenant string `arg:"" name:"tenant-id" help:"Whom."`
+	Reason string `required:"" help:"Why: the organisation reads it in its log."`
 }
 
 // Help is the long text.
 func (*orgsResume) Help() string {
-	return "For the operator, with the environment of the servers. Undoes a suspension."
+	return "For the operator, with the environment of the servers (AVOUCH_DATABASE_URL and the rest of `avouch serve --help`). Undoes a suspension."
 }
 
 // Run resumes an organisation.
@@ -77,7 +82,7 @@ func (c *orgsResume) Run(ctx context.Context, g *globals) error {
 	if err != nil {
 		return misused("%s is no organisation's id: %w", c.Tenant, err)
 	}
-	return c.with(ctx, g, func(s *server.Server) error {
+	return operate(ctx, g, func(s *server.Server) error {
 		if err := s.Org.Resume(ctx, tenantdb.System(t, "operator"), c.Reason); err != nil {
 			return refusal(err)
 		}
@@ -92,18 +97,17 @@ type keyringCmd struct {
 
 // keyringRevoke is `avouch keyring revoke`.
 type keyringRevoke struct {
-	operator `embed:""`
-	KID      string `arg:"" name:"kid" help:"The key's id, as /.well-known/jwks.json and the header of tokens have it."`
+	KID string `arg:"" name:"kid" help:"The key's id, as /.well-known/jwks.json and the header of tokens have it."`
 }
 
 // Help is the long text.
 func (*keyringRevoke) Help() string {
-	return "For the operator, with the environment of the servers. When it returns, /verify refuses every token that the key signed, on every server; another key signs from then on."
+	return "For the operator, with the environment of the servers (AVOUCH_DATABASE_URL and the rest of `avouch serve --help`). When it returns, /verify refuses every token that the key signed, on every server; another key signs from then on."
 }
 
 // Run revokes a signing key.
 func (c *keyringRevoke) Run(ctx context.Context, g *globals) error {
-	return c.with(ctx, g, func(s *server.Server) error {
+	return operate(ctx, g, func(s *server.Server) error {
 		if err := s.RevokeSigningKey(ctx, tenantdb.System(tenantdb.Platform, "operator"), c.KID); err != nil {
 			return refusal(err)
 		}
