@@ -29,7 +29,7 @@ type Config struct {
 	Tracer trace.TracerProvider
 	// Observe is told of each batch: entries, and how long its commit took. It must not block.
 	Observe func(entries int, took time.Duration)
-	// Connections bounds the pool of reads and changes; 0 means 16. The log's lane and its helpers have six more.
+	// Connections bounds the pool of reads and changes; 0 means 16. Reloads and the log's lane have eleven more.
 	Connections int32
 	// Patience is how long the answer to a commit is awaited before it counts as lost; 0 means 6 s.
 	Patience time.Duration
