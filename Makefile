@@ -48,6 +48,11 @@ cover: ## test coverage by package, and .cache/cover.html
 	@go tool cover -html=.cache/cover.out -o .cache/cover.html
 	@go tool cover -func=.cache/cover.out | tail -n 1
 
+.PHONY: schema
+schema: ## write migrations/schema.sql anew, after a change of a migration
+	@scripts/setup-postgres.sh
+	@go test -count=1 ./tenantdb -run '^TestSchemaFile$$' -update
+
 .PHONY: build
 build: ## the program, as bin/avouch
 	@$(BUILD) -o bin/avouch ./cmd/avouch

@@ -12,13 +12,11 @@ RETURN NULLIF(current_setting('avouch.tenant', true), '')::uuid;
 CREATE TABLE avouch.audit_head (
   tenant_id uuid PRIMARY KEY,
   log_id    uuid NOT NULL,
-  size      bigint NOT NULL DEFAULT 0 CHECK (size >= 0),
-  chain     bytea NOT NULL DEFAULT decode(repeat('00', 32), 'hex') CHECK (length(chain) = 32),
-  epoch     bigint NOT NULL,
-  entry_xid xid8 NOT NULL DEFAULT pg_current_xact_id()
+  size      bigint NOT NULL DEFAULT 0,
+  chain     bytea NOT NULL DEFAULT decode(repeat('00', 32), 'hex'),
+  epoch     bigint NOT NULL
 ) WITH (fillfactor = 20, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 1000);
 COMMENT ON COLUMN avouch.audit_head.epoch IS 'random, replaced by every change that can alter a decision';
-COMMENT ON COLUMN avouch.audit_head.entry_xid IS 'the transaction that appended last: what require_entry compares';
 
 -- No foreign key to the head: the statement that inserts has locked it, and a check for each row would lock it again.
 CREATE TABLE avouch.audit_entry (
@@ -28,8 +26,8 @@ CREATE TABLE avouch.audit_entry (
   entry_id   uuid NOT NULL,
   request_id uuid NOT NULL,
   body       bytea NOT NULL CHECK (length(body) <= 16384),
-  leaf       bytea NOT NULL CHECK (length(leaf) = 32),
-  prev       bytea NOT NULL CHECK (length(prev) = 32),
+  leaf       bytea NOT NULL,
+  prev       bytea NOT NULL,
   sealed     bytea,
   PRIMARY KEY (tenant_id, seq, written_at)
 ) PARTITION BY RANGE (written_at);
@@ -38,22 +36,20 @@ CREATE INDEX audit_entry_request ON avouch.audit_entry (tenant_id, request_id);
 ALTER TABLE avouch.audit_entry ALTER body SET STORAGE EXTERNAL, ALTER leaf SET STORAGE EXTERNAL,
   ALTER prev SET STORAGE EXTERNAL, ALTER sealed SET STORAGE EXTERNAL;
 
--- link_i = SHA-256("avouch/link/v1\n" || link_{i-1} || leaf_i): package audit has the same rule, and the vectors hold both.
-CREATE FUNCTION avouch.link_step(state bytea, start bytea, leaf bytea) RETURNS bytea LANGUAGE sql IMMUTABLE PARALLEL SAFE
-RETURN sha256(E'avouch/link/v1\n'::bytea || coalesce(state, start) || leaf);
-CREATE AGGREGATE avouch.link(start bytea, leaf bytea) (SFUNC = avouch.link_step, STYPE = bytea, PARALLEL = SAFE);
-
 CREATE FUNCTION avouch.log_is_insert_only() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
   RAISE EXCEPTION 'the audit log is insert-only: % refused', TG_OP USING ERRCODE = 'insufficient_privilege';
 END $$;
 
--- Refuses to commit a transaction that changed a tenant's table and appended no entry to that tenant's log.
+-- Refuses to commit a transaction that changed a tenant's table and appended no entry to that tenant's log: the log's last
+-- entry must be this transaction's. Whoever holds the head appends, so no other's can follow it before the commit.
 CREATE FUNCTION avouch.require_entry() RETURNS trigger LANGUAGE plpgsql AS $$
 DECLARE
   t uuid := CASE TG_OP WHEN 'DELETE' THEN OLD.tenant_id ELSE NEW.tenant_id END;
 BEGIN
-  IF NOT EXISTS (SELECT FROM avouch.audit_head h WHERE h.tenant_id = t AND h.entry_xid = pg_current_xact_id()) THEN
+  -- The whole of a primary key, so that there is one plan for it however large the log grows.
+  IF NOT EXISTS (SELECT FROM avouch.audit_entry e
+    WHERE e.tenant_id = t AND e.seq = (SELECT h.size - 1 FROM avouch.audit_head h WHERE h.tenant_id = t) AND e.written_at = now() AND e.xmin = pg_current_xact_id()::xid) THEN
     RAISE EXCEPTION 'table % of a tenant changed without an audit entry', TG_TABLE_NAME
       USING ERRCODE = 'integrity_constraint_violation';
   END IF;
@@ -126,7 +122,6 @@ BEGIN
 END $$;
 REVOKE EXECUTE ON ALL FUNCTIONS IN SCHEMA avouch FROM PUBLIC;
 REVOKE EXECUTE ON ALL PROCEDURES IN SCHEMA avouch FROM PUBLIC;
-ALTER DEFAULT PRIVILEGES IN SCHEMA avouch REVOKE EXECUTE ON FUNCTIONS FROM PUBLIC;
 SELECT avouch.ensure_partitions();
 
 -- The organisations: the tenants. The platform itself is one of them, with a log of its own.
@@ -200,21 +195,175 @@ CREATE FUNCTION avouch.lookup_tenants(after uuid, most integer) RETURNS SETOF uu
   LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
   AS 'SELECT o.tenant_id FROM avouch.organisation o WHERE o.tenant_id > after ORDER BY o.tenant_id LIMIT most';
 GRANT EXECUTE ON FUNCTION avouch.tenant() TO avouch_server, avouch_log, avouch_lookup;
-GRANT EXECUTE ON FUNCTION avouch.link(bytea, bytea), avouch.link_step(bytea, bytea, bytea), avouch.require_entry() TO avouch_server, avouch_log;
-GRANT EXECUTE ON FUNCTION avouch.log_is_insert_only(), avouch.refuse_truncate() TO avouch_server, avouch_log;
+GRANT EXECUTE ON FUNCTION avouch.require_entry(), avouch.log_is_insert_only(), avouch.refuse_truncate() TO avouch_server, avouch_log;
 GRANT EXECUTE ON FUNCTION avouch.ensure_partitions() TO avouch_server;
 
-GRANT SELECT, INSERT ON avouch.audit_head TO avouch_server;
-GRANT UPDATE (size, chain, epoch, entry_xid) ON avouch.audit_head TO avouch_server;
-GRANT SELECT, INSERT ON avouch.audit_entry TO avouch_server;
-GRANT SELECT, UPDATE (size, chain, epoch, entry_xid) ON avouch.audit_head TO avouch_log;
+GRANT SELECT, INSERT (tenant_id, log_id, epoch) ON avouch.audit_head TO avouch_server;
+GRANT SELECT ON avouch.audit_entry TO avouch_server;
+GRANT SELECT, UPDATE (size, chain, epoch) ON avouch.audit_head TO avouch_log;
 GRANT INSERT, SELECT (tenant_id, seq, entry_id) ON avouch.audit_entry TO avouch_log;
 GRANT SELECT, UPDATE (period, used) ON avouch.counter TO avouch_log;
 GRANT SELECT, INSERT, UPDATE ON avouch.organisation, avouch.counter, avouch.incident TO avouch_server;
 GRANT SELECT, INSERT, UPDATE, DELETE ON avouch.idempotency TO avouch_server;
 GRANT SELECT, INSERT ON avouch.installation TO avouch_server;
 
+-- Random, so that no epoch comes back, also after a failover to a database that lost some; and made here, so that nobody
+-- can ask for one that was.
+CREATE FUNCTION avouch.new_epoch() RETURNS bigint LANGUAGE sql VOLATILE
+RETURN hashtextextended(gen_random_uuid()::text, 0);
+REVOKE EXECUTE ON FUNCTION avouch.new_epoch() FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION avouch.new_epoch() TO avouch_log;
+
+-- The log's writer: nobody but these functions, which belong to a role that nobody has, appends an entry or moves a head.
+-- So SQL as the server's role can append what is not true, and cannot fork a log, renumber it or put its epoch back.
+
+-- append writes a batch of entries; tenantdb/sql.go says what its parameters are. One row comes back for each tenant that
+-- was locked (kind 0: its place, its epoch, its size before, the entries written) and for each counter (kind 1: its place,
+-- used before, limit, 0); echo is the nonce.
+--
+-- The order is the argument. The heads are locked in the order of tenants, so that two servers cannot wait for each
+-- other, and are the latest committed (a locking read follows a row's update chain). An entry is good if its tenant's
+-- epoch is still the one that it was decided at; an item is good if all its entries are, so that the two logs of a
+-- verification get both entries or none. Good entries are numbered from the locked head's size and chained from its link:
+-- link_i = SHA-256("avouch/link/v1\n" || link_{i-1} || leaf_i), leaf = SHA-256(0x00 || body), as in package audit.
+--
+-- A loop over arrays and two statements, because one statement that does the same takes three times as long: its CTEs
+-- cost more than its rows (docs/decisions/0008).
+CREATE FUNCTION avouch.append(nonce bigint, tenants uuid[], moves boolean[],
+  items integer[], places integer[], epochs bigint[], entries uuid[], requests uuid[], bodies bytea[], seals bytea[],
+  spend_items integer[], spend_counters integer[],
+  counter_places integer[], counter_subjects text[], counter_periods integer[], counter_limits bigint[],
+  OUT echo bigint, OUT kind integer, OUT place integer, OUT a bigint, OUT b bigint, OUT n bigint)
+  RETURNS SETOF record LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+  epoch_of bigint[] := array_fill(NULL::bigint, ARRAY[cardinality(tenants)]);
+  size_of  bigint[] := epoch_of;
+  first_of bigint[];
+  chain_of bytea[] := array_fill(NULL::bytea, ARRAY[cardinality(tenants)]);
+  bad      boolean[];
+  seqs     bigint[];
+  leaves   bytea[];
+  prevs    bytea[];
+  used_of  bigint[];
+  left_of  bigint[];
+  held     record;
+  last_tenant  uuid;
+  last_subject text;
+  body     bytea;
+  i        integer;
+  p        integer;
+BEGIN
+  echo := nonce;
+  i := 0;
+  FOREACH body IN ARRAY bodies LOOP -- before the locks: another server may hold them
+    i := i + 1;
+    leaves[i] := sha256('\x00'::bytea || body);
+  END LOOP;
+
+  i := 1;
+  FOR held IN SELECT h.tenant_id, h.epoch, h.size, h.chain FROM avouch.audit_head h WHERE h.tenant_id = ANY(tenants) ORDER BY h.tenant_id FOR UPDATE LOOP
+    WHILE tenants[i] <> held.tenant_id LOOP i := i + 1; END LOOP;
+    epoch_of[i] := held.epoch; size_of[i] := held.size; chain_of[i] := held.chain;
+  END LOOP;
+  first_of := size_of;
+  FOR i IN 1..cardinality(items) LOOP
+    IF epoch_of[places[i]] IS DISTINCT FROM epochs[i] THEN bad[items[i]] := true; END IF;
+  END LOOP;
+
+  -- Counters are locked after their tenants' heads, and by nobody who has not locked those. An item is not good either if
+  -- the batch asks more of its counter than is left. Of asks that differ in limit or period one gets the counter.
+  IF cardinality(spend_items) > 0 THEN
+    kind := 1;
+    FOR held IN SELECT k.tenant_id, k.subject, w.c, w.most, CASE k.period WHEN w.period THEN k.used ELSE 0 END AS used
+      FROM unnest(counter_places, counter_subjects, counter_periods, counter_limits) WITH ORDINALITY AS w(place, subject, period, most, c)
+      JOIN avouch.counter k ON k.tenant_id = tenants[w.place] AND k.subject = w.subject
+      WHERE epoch_of[w.place] IS NOT NULL ORDER BY k.tenant_id, k.subject, w.c FOR UPDATE OF k LOOP
+      CONTINUE WHEN (held.tenant_id, held.subject) = (last_tenant, last_subject);
+      last_tenant := held.tenant_id; last_subject := held.subject;
+      left_of[held.c] := held.most - held.used; used_of[held.c] := held.used;
+      place := held.c; a := held.used; b := held.most; n := 0;
+      RETURN NEXT;
+    END LOOP;
+    FOREACH p IN ARRAY spend_counters LOOP left_of[p] := left_of[p] - 1; END LOOP;
+    FOR i IN 1..cardinality(spend_items) LOOP
+      IF left_of[spend_counters[i]] >= 0 THEN CONTINUE; END IF; -- NULL: not held
+      bad[spend_items[i]] := true;
+    END LOOP;
+    FOR i IN 1..cardinality(spend_items) LOOP
+      CONTINUE WHEN bad[spend_items[i]];
+      p := spend_counters[i]; used_of[p] := used_of[p] + 1;
+    END LOOP;
+    FOR c IN 1..cardinality(counter_limits) LOOP
+      UPDATE avouch.counter k SET used = used_of[c], period = counter_periods[c]
+      WHERE k.tenant_id = tenants[counter_places[c]] AND k.subject = counter_subjects[c] AND used_of[c] IS NOT NULL;
+    END LOOP;
+  END IF;
+
+  FOR i IN 1..cardinality(items) LOOP
+    IF bad[items[i]] THEN
+      seqs[i] := NULL; prevs[i] := NULL;
+      CONTINUE;
+    END IF;
+    p := places[i];
+    seqs[i] := size_of[p]; prevs[i] := chain_of[p];
+    size_of[p] := size_of[p] + 1;
+    chain_of[p] := sha256(E'avouch/link/v1\n'::bytea || chain_of[p] || leaves[i]);
+  END LOOP;
+  INSERT INTO avouch.audit_entry (tenant_id, seq, entry_id, request_id, body, leaf, prev, sealed)
+  SELECT tenants[x.place], x.seq, x.entry, x.request, x.body, x.leaf, x.prev, nullif(x.seal, '')
+  FROM unnest(places, seqs, entries, requests, bodies, leaves, prevs, seals) AS x(place, seq, entry, request, body, leaf, prev, seal)
+  WHERE x.seq IS NOT NULL;
+
+  kind := 0;
+  FOR t IN 1..cardinality(tenants) LOOP
+    CONTINUE WHEN epoch_of[t] IS NULL;
+    place := t; a := epoch_of[t]; b := first_of[t]; n := size_of[t] - b;
+    IF n > 0 THEN
+      UPDATE avouch.audit_head h SET size = size_of[t], chain = chain_of[t], epoch = CASE WHEN moves[t] THEN avouch.new_epoch() ELSE a END
+      WHERE h.tenant_id = tenants[t];
+    END IF;
+    RETURN NEXT;
+  END LOOP;
+END $$;
+
+-- Locks heads in order, for a transaction that will append to them; a fence gives them new epochs, which refuse whatever
+-- was decided before.
+CREATE FUNCTION avouch.lock_heads(tenants uuid[], fence boolean, OUT tenant_id uuid, OUT log_id uuid, OUT epoch bigint, OUT size bigint)
+  RETURNS SETOF record LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+#variable_conflict use_column
+BEGIN
+  RETURN QUERY SELECT h.tenant_id, h.log_id, h.epoch, h.size FROM avouch.audit_head h WHERE h.tenant_id = ANY(tenants) ORDER BY h.tenant_id FOR UPDATE;
+  IF fence THEN
+    UPDATE avouch.audit_head h SET epoch = avouch.new_epoch() WHERE h.tenant_id = ANY(tenants);
+  END IF;
+END $$;
+
+-- Those of the heads that nobody holds.
+CREATE FUNCTION avouch.free_heads(tenants uuid[]) RETURNS SETOF uuid LANGUAGE sql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+  AS 'SELECT h.tenant_id FROM avouch.audit_head h WHERE h.tenant_id = ANY(tenants) ORDER BY h.tenant_id FOR UPDATE SKIP LOCKED';
+
+-- Where entries stand, by their ids.
+CREATE FUNCTION avouch.find_entries(tenant uuid, first bigint, entries uuid[], OUT entry_id uuid, OUT seq bigint)
+  RETURNS SETOF record LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+  AS 'SELECT e.entry_id, e.seq FROM avouch.audit_entry e WHERE e.tenant_id = tenant AND e.seq >= first AND e.entry_id = ANY(entries)';
+
+-- Gives every tenant but one a new epoch.
+CREATE FUNCTION avouch.move_epochs(excepted uuid) RETURNS void LANGUAGE sql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+WITH l AS MATERIALIZED (SELECT h.tenant_id FROM avouch.audit_head h WHERE h.tenant_id <> excepted ORDER BY h.tenant_id FOR UPDATE)
+UPDATE avouch.audit_head h SET epoch = avouch.new_epoch() FROM l WHERE h.tenant_id = l.tenant_id
+$$;
+
 RESET ROLE;
-ALTER FUNCTION avouch.lookup_tenants(uuid, integer) OWNER TO avouch_lookup;
-REVOKE EXECUTE ON FUNCTION avouch.lookup_tenants(uuid, integer) FROM PUBLIC;
-GRANT EXECUTE ON FUNCTION avouch.lookup_tenants(uuid, integer) TO avouch_server;
+DO $$
+DECLARE
+  f record;
+BEGIN
+  FOR f IN SELECT * FROM (VALUES ('lookup_tenants(uuid, integer)', 'avouch_lookup'),
+    ('append(bigint, uuid[], boolean[], integer[], integer[], bigint[], uuid[], uuid[], bytea[], bytea[], integer[], integer[], integer[], text[], integer[], bigint[])', 'avouch_log'),
+    ('lock_heads(uuid[], boolean)', 'avouch_log'), ('free_heads(uuid[])', 'avouch_log'), ('find_entries(uuid, bigint, uuid[])', 'avouch_log'),
+    ('move_epochs(uuid)', 'avouch_log')) v(name, owner) LOOP
+    EXECUTE format('ALTER FUNCTION avouch.%s OWNER TO %I', f.name, f.owner);
+    EXECUTE format('REVOKE EXECUTE ON FUNCTION avouch.%s FROM PUBLIC', f.name);
+    EXECUTE format('GRANT EXECUTE ON FUNCTION avouch.%s TO avouch_server', f.name);
+  END LOOP;
+END $$;

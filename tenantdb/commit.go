@@ -30,7 +30,7 @@ type batchWork struct {
 	floors   map[TenantID]int64 // sizes that their logs had before the batch was sent
 	counters []counterAsk
 	rows     []batchRow
-	bump     Epoch // given to every tenant of the batch; 0 leaves their epochs alone
+	moves    bool // whether the batch gives its tenants new epochs
 }
 
 type counterAsk struct {
@@ -54,7 +54,7 @@ func (w *batchWork) build(batch []*item) {
 	a := &w.params.arrays
 	for _, t := range w.tenants {
 		a[pTenant].bytes(t[:])
-		a[pBump].int64(int64(w.bump))
+		a[pMoves].bool(w.moves)
 	}
 	for n, it := range batch {
 		for i := range it.drafts {
@@ -81,7 +81,6 @@ func (w *batchWork) add(n int, d *Draft) {
 	a[pEntry].bytes(d.entry[:])
 	a[pRequest].bytes(d.request[:])
 	a[pBody].bytes(d.body)
-	a[pLeaf].bytes(d.leaf[:])
 	a[pSealed].bytes(d.sealed)
 }
 
@@ -90,8 +89,8 @@ func (w *batchWork) index(t TenantID) int {
 	return i
 }
 
-// counter is the place of a spend among the batch's counters. Spends that differ in limit or period are kept apart: then
-// one of them sees too little left and is tried again, which is safe.
+// counter is the place of a spend among the batch's counters. Of spends of one counter that differ in limit or period, one
+// gets it and the others are tried again.
 func (w *batchWork) counter(s Spend) int {
 	i := slices.IndexFunc(w.counters, func(c counterAsk) bool { return c.spend == s })
 	if i < 0 {
@@ -147,14 +146,10 @@ func (db *DB) send(ctx context.Context, pool *pgxpool.Pool, w *batchWork) error 
 }
 
 func (db *DB) exec(ctx context.Context, conn *pgx.Conn, w *batchWork) error {
-	name, sql := "append", appendSQL
-	if len(w.counters) > 0 {
-		name, sql = "append_counted", countedSQL
-	}
-	if _, err := conn.Prepare(ctx, name, sql); err != nil {
+	if _, err := conn.Prepare(ctx, "append", appendSQL); err != nil {
 		return fmt.Errorf("tenantdb: prepare: %w", err)
 	}
-	rr := conn.PgConn().ExecPrepared(ctx, name, w.params.values(len(w.counters) > 0), binaryFormat, binaryFormat)
+	rr := conn.PgConn().ExecPrepared(ctx, "append", w.params.values(), binaryFormat, binaryFormat)
 	var err error
 	w.rows, err = readBatch(rr, w.nonce, w.rows)
 	if err == nil && standbyCancelled(conn) {
@@ -250,7 +245,7 @@ func (w *batchWork) verdict(it *item, heads []lockedHead, spent []bool) error {
 		if !spent[c] {
 			continue
 		}
-		if w.counters[c].left <= 0 || it.tries > 16 {
+		if w.counters[c].locked && w.counters[c].left <= 0 || it.tries > 16 {
 			return &SpentError{s}
 		}
 		w.counters[c].left-- // whoever comes first gets what is left, next time

@@ -19,6 +19,12 @@
 //  7. A counter is never exceeded, on any number of servers: TestCounterNeverExceeded.
 //  8. The log cannot be changed by the server's role: TestLogIsInsertOnly. A role with more rights than the server
 //     needs is refused at start: TestRefusesPowerfulRole.
+//  9. When the door is closed, every caller has an outcome, soon, and nothing is left running: TestCloseWithFullQueue,
+//     TestCloseUnderLoad, TestCloseWhileHeadsAreHeld, TestCloseWaitsForCallersInside, TestClosedDoorRefusesAtOnce.
+//  10. A migration keeps what an older release has written, and servers of both go on together; two at once take turns:
+//     TestUpgradeFromEveryOlderSchema, TestRoomsSurviveMigration, TestMigrateUnderLoad, TestMigrateAtOnce. The schema is
+//     what migrations/schema.sql says: TestSchemaFile. A server refuses one that it does not fit: TestRefusesOtherSchemas.
+//  11. The database may be reached by certificates at both ends: TestMutualTLSToPostgres.
 //
 // It does not promise that whoever can run SQL as the server's role sees one tenant only: such a one can set the tenant.
 // Row-level security stops mistakes (docs/threat-model.md).

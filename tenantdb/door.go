@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/exaring/otelpgx"
@@ -40,8 +41,8 @@ type Config struct {
 type DB struct {
 	pool     *pgxpool.Pool // reads and changes
 	fresh    *pgxpool.Pool // reloads of what decisions are made from: they must not queue behind changes
-	lanes    *pgxpool.Pool // the log writer's role, waits briefly for heads
-	waiting  *pgxpool.Pool // the log writer's role, waits long
+	lanes    *pgxpool.Pool // the lane's, waits briefly for heads
+	waiting  *pgxpool.Pool // for whoever waits long for heads
 	sealer   Sealer
 	log      *slog.Logger
 	tracer   trace.Tracer
@@ -51,6 +52,10 @@ type DB struct {
 	lane     *lane
 	stop     context.CancelFunc
 	ended    sync.WaitGroup
+	closed   atomic.Bool
+	inside   sync.RWMutex       // read-locked by each Append: Close waits for those that wait for an outcome
+	life     context.Context    // ends when Close will wait no longer for outcomes that are unknown
+	abandon  context.CancelFunc // ends life
 	heads    headMemory
 	jobs     *river.Client[pgx.Tx]
 }
@@ -78,11 +83,13 @@ func Open(ctx context.Context, cfg Config) (*DB, error) {
 			cfg.Observe(n, took)
 		}
 	}
+	db.life, db.abandon = context.WithCancel(context.Background())
 	err := db.connect(ctx, cfg)
 	if err == nil {
 		db.jobs, err = newEnqueuer()
 	}
 	if err != nil {
+		db.abandon()
 		db.closePools()
 		return nil, fmt.Errorf("tenantdb.Open: %w", err)
 	}
@@ -98,16 +105,16 @@ func (db *DB) connect(ctx context.Context, cfg Config) (err error) {
 	if most == 0 {
 		most = 16
 	}
-	if db.pool, err = newPool(ctx, cfg, most, "", "5s"); err != nil {
+	if db.pool, err = newPool(ctx, cfg, most, false, "5s"); err != nil {
 		return err
 	}
-	if db.fresh, err = newPool(ctx, cfg, 4, "", "5s"); err != nil {
+	if db.fresh, err = newPool(ctx, cfg, 4, false, "5s"); err != nil {
 		return err
 	}
-	if db.lanes, err = newPool(ctx, cfg, 1, logRole, laneLockTimeout); err != nil {
+	if db.lanes, err = newPool(ctx, cfg, 1, true, laneLockTimeout); err != nil {
 		return err
 	}
-	if db.waiting, err = newPool(ctx, cfg, besideConnections+2, logRole, besideLockTimeout); err != nil {
+	if db.waiting, err = newPool(ctx, cfg, besideConnections+2, true, besideLockTimeout); err != nil {
 		return err
 	}
 	conn, err := db.pool.Acquire(ctx)
@@ -118,6 +125,9 @@ func (db *DB) connect(ctx context.Context, cfg Config) (err error) {
 	if err := checkSchema(ctx, conn.Conn()); err != nil {
 		return err
 	}
+	if err := checkOldest(ctx, conn.Conn()); err != nil {
+		return err
+	}
 	if err := checkRights(ctx, conn.Conn()); err != nil {
 		return err
 	}
@@ -125,9 +135,7 @@ func (db *DB) connect(ctx context.Context, cfg Config) (err error) {
 	return err
 }
 
-const logRole = "avouch_log"
-
-func newPool(ctx context.Context, cfg Config, most int32, role, lockTimeout string) (*pgxpool.Pool, error) {
+func newPool(ctx context.Context, cfg Config, most int32, appends bool, lockTimeout string) (*pgxpool.Pool, error) {
 	pc, err := pgxpool.ParseConfig(cfg.URL)
 	if err != nil {
 		// The URL may hold a password: pgx blanks it, but not in every malformed URL.
@@ -141,8 +149,8 @@ func newPool(ctx context.Context, cfg Config, most int32, role, lockTimeout stri
 	params["idle_in_transaction_session_timeout"] = "10s"
 	// An acknowledgement means durable, whatever a database's default says.
 	params["synchronous_commit"] = "on"
-	if role != "" {
-		// The batch's statement takes a millisecond to plan and its plan does not depend on its values.
+	if appends {
+		// The plans of what append does depend on none of its values.
 		params["plan_cache_mode"] = "force_generic_plan"
 	} else if cfg.Tracer != nil {
 		pc.ConnConfig.Tracer = otelpgx.NewTracer(otelpgx.WithTracerProvider(cfg.Tracer))
@@ -150,12 +158,6 @@ func newPool(ctx context.Context, cfg Config, most int32, role, lockTimeout stri
 	pc.ConnConfig.OnNotice = func(c *pgconn.PgConn, n *pgconn.Notice) {
 		if n.Code == "01000" { // warning: "canceling wait for synchronous replication due to user request"
 			c.CustomData()[noticed] = true
-		}
-	}
-	if role != "" {
-		pc.AfterConnect = func(ctx context.Context, c *pgx.Conn) error {
-			_, err := c.Exec(ctx, "SET ROLE "+role)
-			return err
 		}
 	}
 	return pgxpool.NewWithConfig(ctx, pc)
@@ -174,20 +176,63 @@ func standbyCancelled(c *pgx.Conn) bool {
 	return true
 }
 
-// Close ends the lane, refuses what still waits, and closes the connections.
+// closePatience is how long Close lets the outcome of a statement in doubt be asked for. A caller who is then told that it
+// is unknown was told the truth.
+const closePatience = 5 * time.Second
+
+var errStopping = errors.New("the server is stopping")
+
+// Close refuses what comes from now on and what waits, lets the statements that are under way end, and closes the
+// connections. When it returns, every Append has its outcome. A database that does not answer delays it by the time that
+// one statement may take and closePatience, not more.
 func (db *DB) Close() {
+	db.closed.Store(true)
 	db.stop()
-	db.ended.Wait()
+	hurry := time.AfterFunc(closePatience, db.abandon)
+	defer hurry.Stop()
+	left := make(chan struct{})
+	go func() {
+		defer close(left)
+		db.ended.Wait()
+		db.inside.Lock() // held by nobody else for long: there are only readers
+		defer db.inside.Unlock()
+	}()
+	look := time.NewTicker(5 * time.Millisecond)
+	defer look.Stop()
+	for waiting := true; waiting; {
+		db.refuseWaiting()
+		select {
+		case <-left:
+			waiting = false
+		case <-look.C:
+		}
+	}
+	db.refuseWaiting() // whose callers have gone
+	db.abandon()
+	db.closePools()
+}
+
+// refuseWaiting finishes what was not sent yet, in the queue and beside it.
+func (db *DB) refuseWaiting() {
+	stopping := unavailable(errStopping)
 	for {
 		select {
 		case it := <-db.lane.queue:
-			it.finish(unavailable(errors.New("the server is stopping")))
+			it.finish(stopping)
 			continue
 		default:
 		}
 		break
 	}
-	db.closePools()
+	b := &db.lane.beside
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for _, g := range b.groups {
+		for _, it := range g.pending {
+			it.finish(stopping)
+		}
+		g.pending = nil
+	}
 }
 
 func (db *DB) closePools() {
@@ -206,11 +251,24 @@ func (db *DB) closePools() {
 func (db *DB) Append(ctx context.Context, drafts []Draft, spends ...Spend) ([]Position, error) {
 	ctx, span := db.tracer.Start(ctx, "log.append")
 	defer span.End()
-	pos, err := db.lane.put(ctx, drafts, spends)
+	pos, err := db.put(ctx, drafts, spends)
 	if err != nil {
 		span.RecordError(err)
 	}
 	return pos, err
+}
+
+// put is the lane's, but for a closed door: nobody takes anything out of the queue any more.
+func (db *DB) put(ctx context.Context, drafts []Draft, spends []Spend) ([]Position, error) {
+	if db.closed.Load() { // said at once, also while Close waits for the lock
+		return nil, unavailable(errStopping)
+	}
+	db.inside.RLock()
+	defer db.inside.RUnlock()
+	if db.closed.Load() {
+		return nil, unavailable(errStopping)
+	}
+	return db.lane.put(ctx, drafts, spends)
 }
 
 // Record appends an event that changes nothing: a denial, a sensitive read, a sign-in. It returns when the entry is

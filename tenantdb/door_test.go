@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -12,6 +13,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/avouch-dev/avouch/audit"
+	"github.com/avouch-dev/avouch/internal/pgtest"
 	"github.com/avouch-dev/avouch/internal/problem"
 )
 
@@ -420,5 +422,44 @@ func TestEach(t *testing.T) {
 		return nil
 	}); err != nil || len(want) != 0 {
 		t.Errorf("Each: %v, missed %v", err, want)
+	}
+}
+
+// A row that is read in one round trip is as bound to its tenant as any other, and leaves a clean connection.
+func TestReadRow(t *testing.T) {
+	t.Parallel()
+	pg := pgtest.New(t, template)
+	db, err := Open(t.Context(), Config{URL: pg.URL, Sealer: plainSealer{}, Log: slog.New(slog.DiscardHandler), Connections: 1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(db.Close)
+	a, b := newTenant(t, db, "A"), newTenant(t, db, "B")
+	name := func(c Caller, sql string, args ...any) (got string, err error) {
+		err = db.ReadRow(t.Context(), c, sql, args, func(r pgx.Row) error { return r.Scan(&got) })
+		return got, err
+	}
+	for range 3 {
+		if got, err := name(a, `SELECT string_agg(name, ' ') FROM avouch.organisation`); got != "A" || err != nil {
+			t.Errorf("A sees %q, %v", got, err)
+		}
+		if got, err := name(b, `SELECT name FROM avouch.organisation WHERE tenant_id = $1`, a.Tenant()); !errors.Is(err, pgx.ErrNoRows) {
+			t.Errorf("B sees %q of A, %v", got, err)
+		}
+		if _, err := name(a, `SELECT 1/0::int4::text`); !problem.Is(err, problem.Unavailable) {
+			t.Errorf("a statement that fails: %v", err)
+		}
+		if _, err := name(a, `UPDATE avouch.organisation SET name = 'C' RETURNING name`); !problem.Is(err, problem.Unavailable) {
+			t.Errorf("a statement that writes: %v", err)
+		}
+		conn, err := db.pool.Acquire(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		var n int
+		if err := conn.QueryRow(t.Context(), `SELECT count(*) FROM avouch.organisation`).Scan(&n); err != nil || n != 0 || conn.Conn().PgConn().TxStatus() != 'I' {
+			t.Errorf("the connection is left in state %c and sees %d, %v", conn.Conn().PgConn().TxStatus(), n, err)
+		}
+		conn.Release()
 	}
 }

@@ -34,6 +34,9 @@ func NewGroup[T any](db *DB, change func(tx *Tx, items []T) ([]audit.Event, []er
 
 // Do makes the item's change with those of others, as DB.Change would alone. The outcome is the item's own.
 func (g *Group[T]) Do(ctx context.Context, c Caller, it T) error {
+	if g.db.closed.Load() {
+		return unavailable(errStopping)
+	}
 	m := member[T]{c, it, make(chan error, 1)}
 	g.mu.Lock()
 	queue, running := g.waiting[c.Tenant()]

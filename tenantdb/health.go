@@ -63,7 +63,7 @@ func (db *DB) MoveEpochs(ctx context.Context) error {
 		return unreachable(err)
 	}
 	defer conn.Release()
-	if _, err := conn.Exec(ctx, bumpAllSQL, Platform, newEpoch()/2); err != nil {
+	if _, err := conn.Exec(ctx, moveEpochsSQL, Platform); err != nil {
 		return fmt.Errorf("tenantdb.MoveEpochs: %w", err)
 	}
 	return nil

@@ -40,7 +40,7 @@ func (db *DB) appendLocked(ctx context.Context, conn *pgx.Conn, tenants []Tenant
 	if err := command(ctx, conn, "BEGIN"); err != nil {
 		return nil, unreachable(err)
 	}
-	if _, err := conn.Exec(ctx, settleHeadsSQL, tenants); err != nil {
+	if _, err := conn.Exec(ctx, lockHeadsSQL, tenants, false); err != nil {
 		return nil, unreachable(err)
 	}
 	drafts, spends, err := decide()

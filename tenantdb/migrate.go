@@ -38,27 +38,40 @@ BEGIN
   END LOOP;
   IF NOT pg_has_role(current_user, 'avouch_owner', 'MEMBER') THEN EXECUTE format('GRANT avouch_owner TO %I', current_user); END IF;
   IF NOT pg_has_role(current_user, 'avouch_lookup', 'MEMBER') THEN EXECUTE format('GRANT avouch_lookup TO %I', current_user); END IF;
-  -- The server's batch lane takes the log writer's role, SET ROLE avouch_log; without that it must not have its rights.
-  IF (SELECT rolinherit FROM pg_roles WHERE rolname = 'avouch_server') THEN ALTER ROLE avouch_server NOINHERIT; END IF;
-  IF current_setting('server_version_num')::int >= 160000 THEN
-    EXECUTE 'GRANT avouch_log TO avouch_server WITH INHERIT FALSE, SET TRUE';
-  ELSIF NOT pg_has_role('avouch_server', 'avouch_log', 'MEMBER') THEN
-    GRANT avouch_log TO avouch_server;
+  IF NOT pg_has_role(current_user, 'avouch_log', 'MEMBER') THEN EXECUTE format('GRANT avouch_log TO %I', current_user); END IF;
+  -- Whoever has the log writer's role can get past its functions. Another database's migration may take it away just now.
+  IF pg_has_role('avouch_server', 'avouch_log', 'MEMBER') THEN
+    BEGIN
+      REVOKE avouch_log FROM avouch_server;
+    EXCEPTION WHEN internal_error THEN NULL;
+    END;
   END IF;
+  IF (SELECT rolinherit FROM pg_roles WHERE rolname = 'avouch_server') THEN ALTER ROLE avouch_server NOINHERIT; END IF;
 END $$;
 CREATE SCHEMA IF NOT EXISTS avouch AUTHORIZATION avouch_owner;
 CREATE SCHEMA IF NOT EXISTS avouch_jobs AUTHORIZATION avouch_owner;
 GRANT USAGE ON SCHEMA avouch TO avouch_server, avouch_log, avouch_lookup;
-GRANT CREATE ON SCHEMA avouch TO avouch_lookup; -- to take over the look-ups; taken back at the end
+GRANT CREATE ON SCHEMA avouch TO avouch_lookup, avouch_log; -- to take over their functions; taken back at the end
 GRANT USAGE ON SCHEMA avouch_jobs TO avouch_server;
 `
 
 const afterwards = `
-REVOKE CREATE ON SCHEMA avouch FROM avouch_lookup;
+REVOKE CREATE ON SCHEMA avouch FROM avouch_lookup, avouch_log;
 GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA avouch_jobs TO avouch_server;
 GRANT USAGE ON ALL SEQUENCES IN SCHEMA avouch_jobs TO avouch_server;
-GRANT SELECT ON avouch.schema_version TO avouch_server;
+CREATE TABLE IF NOT EXISTS avouch.schema_serves (oldest integer NOT NULL);
+COMMENT ON TABLE avouch.schema_serves IS 'servers that know fewer migrations than this must not run on the schema';
+INSERT INTO avouch.schema_serves SELECT 0 WHERE NOT EXISTS (SELECT FROM avouch.schema_serves);
+GRANT SELECT ON avouch.schema_version, avouch.schema_serves TO avouch_server;
 `
+
+// migrateLock lets one migration of a database run at a time: tern and River lock their own parts of it only.
+const migrateLock = `SELECT pg_advisory_lock(hashtext('avouch.migrate'))`
+
+// raiseOldestSQL writes down which servers the schema serves from now on. It never goes back: what is gone is gone.
+const raiseOldestSQL = `UPDATE avouch.schema_serves SET oldest = $1 WHERE oldest < $1`
+
+const oldestSQL = `SELECT oldest, version FROM avouch.schema_serves, avouch.schema_version`
 
 // SchemaHash names the schema that Migrate makes: hexadecimal SHA-256 over the migrations. Tests key templates by it.
 func SchemaHash() string {
@@ -75,37 +88,83 @@ func SchemaHash() string {
 		fmt.Fprintf(h, "%s %d\n%s", n, len(b), b)
 	}
 	h.Write([]byte(bootstrap + afterwards))
+	fmt.Fprint(h, migrations.Oldest)
 	return hex.EncodeToString(h.Sum(nil))
 }
 
 // Migrate brings the database up to this release's schema, as an owner: a superuser, or a role with CREATEROLE that
-// may create schemas in the database. Each migration is one transaction; a second run does nothing.
+// may create schemas in the database. Each migration is one transaction; a second run does nothing, and one that comes
+// while another is at work waits for it. It refuses a schema that is newer than it knows: migrations go forward only.
 func Migrate(ctx context.Context, adminURL string) error {
-	conn, err := pgx.Connect(ctx, adminURL)
+	known, err := knownVersion()
+	if err == nil {
+		err = migrateTo(ctx, adminURL, known)
+	}
 	if err != nil {
 		return fmt.Errorf("tenantdb.Migrate: %w", err)
 	}
-	defer conn.Close(context.WithoutCancel(ctx))
+	return nil
+}
+
+// knownVersion is the schema's version after all of this release's migrations.
+func knownVersion() (int32, error) {
+	files, err := fs.Glob(migrations.Files, "*.sql")
+	return int32(len(files)), err
+}
+
+func migrateTo(ctx context.Context, adminURL string, version int32) error {
+	conn, err := pgx.Connect(ctx, adminURL)
+	if err != nil {
+		return err
+	}
+	defer conn.Close(context.WithoutCancel(ctx)) // which also ends the lock
+	if _, err := conn.Exec(ctx, migrateLock); err != nil {
+		return err
+	}
 	if _, err := conn.Exec(ctx, bootstrap); err != nil {
-		return fmt.Errorf("tenantdb.Migrate: roles and schemas: %w", err)
+		return fmt.Errorf("roles and schemas: %w", err)
 	}
 	m, err := migrate.NewMigrator(ctx, conn, "avouch.schema_version")
 	if err != nil {
-		return fmt.Errorf("tenantdb.Migrate: %w", err)
+		return err
 	}
 	if err := m.LoadMigrations(migrations.Files); err != nil {
-		return fmt.Errorf("tenantdb.Migrate: %w", err)
+		return err
 	}
-	if err := m.Migrate(ctx); err != nil {
-		return fmt.Errorf("tenantdb.Migrate: %w", err)
+	at, err := m.GetCurrentVersion(ctx)
+	if err != nil {
+		return err
+	}
+	if at > version {
+		return fmt.Errorf("%w: its schema is at version %d and this release knows %d: migrate with the newest release in use", ErrSchema, at, version)
+	}
+	if err := m.MigrateTo(ctx, version); err != nil {
+		return err
 	}
 	if err := migrateJobs(ctx, adminURL); err != nil {
-		return fmt.Errorf("tenantdb.Migrate: jobs: %w", err)
+		return fmt.Errorf("jobs: %w", err)
 	}
 	if _, err := conn.Exec(ctx, afterwards); err != nil {
-		return fmt.Errorf("tenantdb.Migrate: grants: %w", err)
+		return fmt.Errorf("grants: %w", err)
+	}
+	if _, err := conn.Exec(ctx, raiseOldestSQL, migrations.Oldest); err != nil {
+		return fmt.Errorf("oldest release: %w", err)
 	}
 	return nil
+}
+
+// checkOldest refuses a schema from which something was taken away that this release needs. A newer schema that only has
+// more is fine: servers of two releases run together on it.
+func checkOldest(ctx context.Context, conn *pgx.Conn) error {
+	var oldest, version int32
+	if err := conn.QueryRow(ctx, oldestSQL).Scan(&oldest, &version); err != nil {
+		return fmt.Errorf("%w: it does not say which releases it serves: %w", ErrSchema, err)
+	}
+	known, err := knownVersion()
+	if err == nil && known < oldest {
+		err = fmt.Errorf("%w: its schema is at version %d and serves releases that know version %d; this one knows %d and is too old: start a newer release", ErrSchema, version, oldest, known)
+	}
+	return err
 }
 
 func migrateJobs(ctx context.Context, adminURL string) error {

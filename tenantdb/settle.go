@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math/rand/v2"
 	"slices"
 	"strings"
 	"time"
@@ -50,9 +49,10 @@ func (db *DB) resolve(batch []*item, floors map[TenantID]int64, cause error) err
 // its argument: locking the heads waits for a backend that still commits the statement in doubt; new epochs refuse the
 // statement if it is yet to begin; the search begins at a size from before the statement was sent, since others may have
 // appended after it; and its own commit is a barrier, durable (on the standbys too, where there are
-// synchronous ones) only after everything that it saw. If that commit's own outcome is unknown, it all begins again.
+// synchronous ones) only after everything that it saw. If that commit's own outcome is unknown, it all begins again, until
+// a bound: settleFor, or Close.
 func (db *DB) settle(drafts []*Draft, floors map[TenantID]int64) (map[audit.EntryID]audit.Seq, error) {
-	ctx, cancel := context.WithTimeout(context.Background(), settleFor)
+	ctx, cancel := context.WithTimeout(db.life, settleFor)
 	defer cancel()
 	db.forget(drafts)
 	for wait := 5 * time.Millisecond; ; wait = min(2*wait, time.Second) {
@@ -97,7 +97,7 @@ func settleIn(ctx context.Context, conn *pgx.Conn, tenants []TenantID, ids map[T
 	if err := command(ctx, conn, "BEGIN"); err != nil {
 		return nil, err
 	}
-	rows, err := conn.Query(ctx, settleHeadsSQL, tenants)
+	rows, err := conn.Query(ctx, lockHeadsSQL, tenants, true)
 	if err != nil {
 		return nil, err
 	}
@@ -110,19 +110,15 @@ func settleIn(ctx context.Context, conn *pgx.Conn, tenants []TenantID, ids map[T
 	if err != nil {
 		return nil, err
 	}
-	if tag, err := conn.Exec(ctx, settleFenceSQL, tenants, newEpoch()); err != nil || int(tag.RowsAffected()) != len(heads) {
-		return nil, errors.Join(err, errAnswer)
-	}
 	found := map[audit.EntryID]audit.Seq{}
 	for _, t := range heads {
-		rows, err := conn.Query(ctx, settleFindSQL, t, floors[t], ids[t])
+		rows, err := conn.Query(ctx, findEntriesSQL, t, floors[t], ids[t])
 		if err != nil {
 			return nil, err
 		}
-		var tenant TenantID
 		var seq audit.Seq
 		var entry audit.EntryID
-		if _, err := pgx.ForEachRow(rows, []any{&tenant, &seq, &entry}, func() error {
+		if _, err := pgx.ForEachRow(rows, []any{&entry, &seq}, func() error {
 			found[entry] = seq
 			return nil
 		}); err != nil {
@@ -144,6 +140,3 @@ func command(ctx context.Context, conn *pgx.Conn, sql string) error {
 	}
 	return nil
 }
-
-// newEpoch is random, so that epochs do not repeat when a failover takes the database back; 0 means "keep".
-func newEpoch() int64 { return rand.Int64N(1<<62) + 1 }

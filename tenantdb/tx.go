@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
@@ -76,6 +77,39 @@ func (db *DB) read(ctx context.Context, pool *pgxpool.Pool, c Caller, fn func(*R
 	return err
 }
 
+// ReadRow is Read of one row with one statement, in one round trip: what every request pays for (who asks) should be
+// cheap. scan gets pgx.ErrNoRows if there is no row; its error is returned as it is.
+func (db *DB) ReadRow(ctx context.Context, c Caller, sql string, args []any, scan func(pgx.Row) error) error {
+	conn, err := db.pool.Acquire(ctx)
+	if err != nil {
+		return unreachable(err)
+	}
+	defer conn.Release()
+	var found error
+	err = begin(ctx, conn.Conn(), "BEGIN READ ONLY", c, func(b *pgx.Batch) {
+		b.Queue(sql, args...).QueryRow(func(r pgx.Row) error {
+			found = scan(r)
+			return nil
+		})
+		b.Queue("ROLLBACK").Exec(answers("ROLLBACK"))
+	})
+	if err != nil {
+		conn.Conn().Close(context.WithoutCancel(ctx))
+		return unreachable(errors.Join(found, err))
+	}
+	return found
+}
+
+// answers insists on a command's own tag, see command.
+func answers(want string) func(pgconn.CommandTag) error {
+	return func(tag pgconn.CommandTag) error {
+		if tag.String() != want {
+			return fmt.Errorf("%w: %s", errAnswer, tag)
+		}
+		return nil
+	}
+}
+
 func unreachable(err error) error {
 	return problem.New(problem.Unavailable, "The database cannot be reached now, so nothing was done. Try again shortly.").Because(err)
 }
@@ -83,12 +117,7 @@ func unreachable(err error) error {
 // begin starts a transaction and binds it to the caller's tenant, with whatever more is queued, in one round trip.
 func begin(ctx context.Context, conn *pgx.Conn, how string, c Caller, more func(*pgx.Batch)) error {
 	b := &pgx.Batch{}
-	b.Queue(how).Exec(func(tag pgconn.CommandTag) error {
-		if tag.String() != "BEGIN" {
-			return fmt.Errorf("%w: %s", errAnswer, tag)
-		}
-		return nil
-	})
+	b.Queue(how).Exec(answers("BEGIN"))
 	b.Queue(setCallerSQL, c.Tenant().String(), c.RequestID().String())
 	if more != nil {
 		more(b)
@@ -100,14 +129,14 @@ func begin(ctx context.Context, conn *pgx.Conn, how string, c Caller, more func(
 type takeHead func(b *pgx.Batch, t TenantID, head *Head)
 
 func lockHead(b *pgx.Batch, t TenantID, head *Head) {
-	b.Queue(lockHeadSQL, t).QueryRow(func(r pgx.Row) error {
-		head.Tenant = t
-		return r.Scan(&head.Log, &head.Epoch)
+	b.Queue(lockHeadsSQL, []TenantID{t}, false).QueryRow(func(r pgx.Row) error {
+		var size int64
+		return r.Scan(&head.Tenant, &head.Log, &head.Epoch, &size)
 	})
 }
 
 func insertHead(b *pgx.Batch, t TenantID, head *Head) {
-	*head = Head{Tenant: t, Log: audit.NewLogID(), Epoch: Epoch(newEpoch())}
+	*head = Head{Tenant: t, Log: audit.NewLogID(), Epoch: Epoch(rand.Int64())}
 	b.Queue(newHeadSQL, t, head.Log, head.Epoch)
 }
 
@@ -228,7 +257,7 @@ func (db *DB) appendIn(ctx context.Context, conn *pgx.Conn, head Head, events []
 		}
 		drafts[i] = d
 		if e.event.Alters {
-			w.bump = Epoch(newEpoch())
+			w.moves = true
 		}
 	}
 	it := newItem(drafts, nil)

@@ -38,6 +38,16 @@ func (a *array) text(s string) {
 	a.buf = append(a.buf, s...)
 }
 
+func (a *array) bool(v bool) {
+	a.n++
+	a.buf = binary.BigEndian.AppendUint32(a.buf, 1)
+	if v {
+		a.buf = append(a.buf, 1)
+	} else {
+		a.buf = append(a.buf, 0)
+	}
+}
+
 func (a *array) int32(v int32) {
 	a.n++
 	a.buf = binary.BigEndian.AppendUint32(a.buf, 4)
@@ -55,24 +65,23 @@ func (a *array) param() []byte {
 	return a.buf
 }
 
-// batchParams are the parameters of appendSQL and countedSQL in their order, kept between batches.
+// batchParams are the parameters of appendSQL in their order, kept between batches.
 type batchParams struct {
 	nonce  [8]byte
-	arrays [16]array
-	out    [17][]byte
+	arrays [15]array
+	out    [16][]byte
 }
 
 // The arrays, by what they hold; the order is that of the parameters from $2 on.
 const (
 	pTenant = iota
-	pBump
+	pMoves
 	pItem
 	pIndex
 	pEpoch
 	pEntry
 	pRequest
 	pBody
-	pLeaf
 	pSealed
 	pSpendItem
 	pSpendCounter
@@ -84,24 +93,20 @@ const (
 
 func (p *batchParams) reset(nonce int64) {
 	binary.BigEndian.PutUint64(p.nonce[:], uint64(nonce))
-	for i, element := range [16]uint32{
-		pgtype.UUIDOID, pgtype.Int8OID, pgtype.Int4OID, pgtype.Int4OID, pgtype.Int8OID, pgtype.UUIDOID, pgtype.UUIDOID,
-		pgtype.ByteaOID, pgtype.ByteaOID, pgtype.ByteaOID, pgtype.Int4OID, pgtype.Int4OID, pgtype.Int4OID, pgtype.TextOID,
-		pgtype.Int4OID, pgtype.Int8OID,
+	for i, element := range [15]uint32{
+		pgtype.UUIDOID, pgtype.BoolOID, pgtype.Int4OID, pgtype.Int4OID, pgtype.Int8OID, pgtype.UUIDOID, pgtype.UUIDOID,
+		pgtype.ByteaOID, pgtype.ByteaOID, pgtype.Int4OID, pgtype.Int4OID, pgtype.Int4OID, pgtype.TextOID, pgtype.Int4OID, pgtype.Int8OID,
 	} {
 		p.arrays[i].reset(element)
 	}
 }
 
-func (p *batchParams) values(counted bool) [][]byte {
+func (p *batchParams) values() [][]byte {
 	p.out[0] = p.nonce[:]
 	for i := range p.arrays {
 		p.out[i+1] = p.arrays[i].param()
 	}
-	if counted {
-		return p.out[:]
-	}
-	return p.out[:11]
+	return p.out[:]
 }
 
 // batchRow is a row of the batch's answer: a tenant's head as it was locked, or a counter as it was.

@@ -116,7 +116,7 @@ func (h *house) tests(p string) map[string]bool {
 
 // definers finds SQL functions that run with their owner's rights and are not named in the document that lists them.
 func definers(h *house) []Finding {
-	header := regexp.MustCompile(`(?is)\bcreate\s+(?:or\s+replace\s+)?(?:function|procedure)\s+([\w.]+)(.*?)\bas\b`)
+	header := regexp.MustCompile(`(?is)\bcreate\s+(?:or\s+replace\s+)?(?:function|procedure)\s+([\w.]+)(.*?)\b(?:as|return|begin\s+atomic)\b`)
 	definer := regexp.MustCompile(`(?i)\bsecurity\s+definer\b`)
 	listed := ""
 	for _, t := range h.texts {
