@@ -38,7 +38,11 @@
 //  10. The algorithm comes from the key's record, and a signature is 64 bytes that verify: TestForgedSignatures,
 //     TestOthersVerifyOurTokens. A revoked key counts nowhere after a Refresh: TestRevokedKey. A record that was written
 //     by someone without the platform key is no key: TestRecordsOnlyWrittenIntoTheDatabaseAreNoKeys. Unknown kids cost
-//     one read of the records in five seconds: TestUnknownKidRefreshesOnceInAWhile.
+//     one read of the records in five seconds: TestUnknownKidRefreshesOnceInAWhile. A record that does not open costs the
+//     tokens of its own key and nothing else: TestUnusableRecordCostsItsOwnTokensOnly, TestDamagedRows; if it is the key
+//     that signs, the standby takes over: TestDamagedSignerIsSucceeded; if none opens, none is made: TestNoKeyOpens. Not
+//     being able to look is another thing: TestReadErrorsAreNotDamage. What a process has seen revoked stays so for it,
+//     whatever becomes of the record: TestRevokedKeyNeverComesBack.
 //  11. Each change of a signing key is in the platform's log: TestSigningTable.
 //  12. No type of this package prints a key: TestKeysDoNotPrint. The process's memory cannot be dumped by its own user:
 //     TestDenyDump.
@@ -48,6 +52,8 @@
 // while someone else was using it. An environment variable stays in /proc/<pid>/environ, which DenyDump closes to other
 // processes of the same user; a file or a KMS is better. Overwriting a file does not reach older copies on flash,
 // copy-on-write file systems, snapshots or backups of the key store: keep its history to hours. A subject whose whole
-// directory is lost, not just its key, looks like one that never had a key. Whoever has both the platform key and the key
+// directory is lost, not just its key, looks like one that never had a key. The times in a signing key's record, when it
+// signs, retires and was revoked, are the database's word: a process that starts after an old row was put back believes it,
+// as long as the private part in it opens. Whoever has both the platform key and the key
 // store has everything.
 package keyring

@@ -118,8 +118,8 @@ func standby(now time.Time, keys []SigningKey, signer string) *SigningKey {
 }
 
 // revocation is the next step towards revoking a key: a successor, if the key is the one that signs, else the revocation.
-// ErrRevokedKey says that there is nothing left to do.
-func revocation(now time.Time, keys []SigningKey, kid string, fresh SigningKey) (SigningKey, audit.Event, error) {
+// ErrRevokedKey says that there is nothing left to do. sound are the keys that can be used.
+func revocation(now time.Time, keys, sound []SigningKey, kid string, fresh SigningKey) (SigningKey, audit.Event, error) {
 	i := slices.IndexFunc(keys, func(k SigningKey) bool { return k.KID == kid })
 	if i < 0 {
 		return SigningKey{}, audit.Event{}, ErrUnknownKey
@@ -128,9 +128,9 @@ func revocation(now time.Time, keys []SigningKey, kid string, fresh SigningKey) 
 	if k.revoked() {
 		return SigningKey{}, audit.Event{}, ErrRevokedKey
 	}
-	if signer := signerAt(now, keys); signer != nil && signer.KID == kid {
-		a := succession(now, keys, k)
-		next := a.apply(now, keys, fresh)
+	if signer := signerAt(now, sound); signer != nil && signer.KID == kid {
+		a := succession(now, sound, k)
+		next := a.apply(now, sound, fresh)
 		return next, a.event(next), nil
 	}
 	k.RevokedAt = stamp(now)

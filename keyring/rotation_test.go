@@ -65,7 +65,7 @@ func (m *keyLifeModel) sign(skew time.Duration) {
 // revoke takes the steps of Signing.Revoke, maybe not to the end.
 func (m *keyLifeModel) revoke(kid string, steps int) error {
 	for range steps {
-		k, _, err := revocation(m.now, m.keys, kid, m.fresh())
+		k, _, err := revocation(m.now, m.keys, m.keys, kid, m.fresh())
 		if err != nil {
 			return err
 		}

@@ -6,6 +6,7 @@ import (
 	"crypto/ecdsa"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -51,12 +52,14 @@ var ErrRevokedKey = errors.New("the signing key of this kid was revoked")
 
 // keySet is a snapshot. It never changes.
 type keySet struct {
-	at     time.Time
-	keys   []SigningKey // those that could be proved, and those that were revoked or have retired
-	opened map[string]*openKey
-	index  map[string]int
-	jwks   []byte
-	etag   string
+	at      time.Time
+	keys    []SigningKey // those that could be proved, and those that were revoked or have retired
+	opened  map[string]*openKey
+	left    map[string]leftOut // those that could not be proved
+	revoked map[string]bool    // seen revoked by this process, now or earlier
+	index   map[string]int
+	jwks    []byte
+	etag    string
 }
 
 // openKey is a published key. The wrapped form tells whether the record is still the one that was opened.
@@ -71,46 +74,49 @@ type openKey struct {
 // another server says that a key was revoked.
 func NewSigning(store SigningStore, w KeyWrapper, now func() time.Time) *Signing {
 	s := &Signing{store: store, wrapper: w, now: now}
-	s.set.Store(&keySet{jwks: []byte(`{"keys":[]}`)})
+	s.set.Store(&keySet{revoked: map[string]bool{}, jwks: []byte(`{"keys":[]}`)})
 	return s
 }
 
-// Refresh reads the records again. A record that is not proved by its wrapped private key is left out and named in the
-// error; the others count from then on all the same.
+// Refresh reads the records again. A record that is not proved by its wrapped private key is left out, whatever it was
+// before (see Unusable); the others count from then on all the same. An error means that the truth could not be read.
 func (s *Signing) Refresh(ctx context.Context) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.refresh(ctx)
-}
-
-func (s *Signing) refresh(ctx context.Context) error {
-	now := s.now()
-	keys, err := s.store.Load(ctx)
-	if err != nil {
-		return fmt.Errorf("keyring.Refresh: %w", err)
-	}
-	set, err := s.build(ctx, now, keys)
-	s.set.Store(set)
-	if err != nil {
+	if _, err := s.refresh(ctx); err != nil {
 		return fmt.Errorf("keyring.Refresh: %w", err)
 	}
 	return nil
 }
 
+// refresh returns all records as they were read, those left out too.
+func (s *Signing) refresh(ctx context.Context) ([]SigningKey, error) {
+	now := s.now()
+	keys, err := s.store.Load(ctx)
+	if err != nil {
+		return nil, err
+	}
+	set, err := s.build(ctx, now, keys)
+	s.set.Store(set)
+	return keys, err
+}
+
 func (s *Signing) build(ctx context.Context, now time.Time, keys []SigningKey) (*keySet, error) {
 	old := s.set.Load()
-	set := &keySet{at: now, opened: map[string]*openKey{}, index: map[string]int{}}
-	var bad error
+	set := &keySet{at: now, opened: map[string]*openKey{}, left: map[string]leftOut{}, revoked: maps.Clone(old.revoked), index: map[string]int{}}
+	var doubt error
 	for _, k := range keys {
+		if k.revoked() {
+			set.revoked[k.KID] = true
+		}
 		if k.published(now) {
-			o := old.opened[k.KID]
-			if o == nil || o.wrapped != string(k.Private) || !sameRecord(old, &k) {
-				private, err := k.open(ctx, s.wrapper)
-				if err != nil {
-					bad = errors.Join(bad, fmt.Errorf("signing key %q is not used: %w", k.KID, err))
-					continue
+			o, err := k.admit(ctx, s.wrapper, old)
+			if err != nil {
+				set.left[k.KID] = leftOut{k, err}
+				if !errors.Is(err, ErrUnusableKey) {
+					doubt = errors.Join(doubt, fmt.Errorf("signing key %q: %w", k.KID, err))
 				}
-				o = &openKey{private: private, wrapped: string(k.Private), header: headers(k.KID)}
+				continue
 			}
 			set.opened[k.KID] = o
 		}
@@ -121,7 +127,7 @@ func (s *Signing) build(ctx context.Context, now time.Time, keys []SigningKey) (
 		set.index[k.KID] = i
 	}
 	set.publish()
-	return set, bad
+	return set, doubt
 }
 
 // sameRecord reports whether what open proved of the record is unchanged.
@@ -152,6 +158,9 @@ func (s *Signing) KeyInForce(kid string) error {
 }
 
 func (set *keySet) find(kid string, now time.Time) (*openKey, error) {
+	if l, ok := set.left[kid]; ok {
+		return nil, l.why
+	}
 	i, ok := set.index[kid]
 	if !ok {
 		return nil, ErrUnknownKey
@@ -170,17 +179,23 @@ func (set *keySet) find(kid string, now time.Time) (*openKey, error) {
 	return o, nil
 }
 
+func (set *keySet) knows(kid string) bool {
+	_, in := set.index[kid]
+	_, out := set.left[kid]
+	return in || out
+}
+
 // published finds a key, and reads the records again if it is unknown and that was not done a moment ago.
 func (s *Signing) published(ctx context.Context, kid string) (*openKey, error) {
 	set := s.set.Load()
 	key, err := set.find(kid, s.now())
-	if _, known := set.index[kid]; err == nil || known || len(kid) != thumbprintSize {
+	if err == nil || set.knows(kid) || len(kid) != thumbprintSize {
 		return key, err
 	}
 	s.mu.Lock()
 	if now := s.now(); now.Sub(s.last) >= unknownEvery {
 		s.last = now
-		if err := s.refresh(ctx); err != nil {
+		if _, err := s.refresh(ctx); err != nil {
 			s.mu.Unlock()
 			return nil, err
 		}
@@ -189,23 +204,37 @@ func (s *Signing) published(ctx context.Context, kid string) (*openKey, error) {
 	return s.set.Load().find(kid, s.now())
 }
 
-// Rotate does what is to be done: makes the first key, makes the standby, retires and destroys. It is safe to call on
-// every server at any time; each step is logged. It ends with a Refresh.
+// Rotate does what is to be done: makes the first key, makes the standby, retires and destroys, and lets the standby take
+// over from a key that cannot be used. It is safe to call on every server at any time; each step is logged. It ends with a
+// Refresh.
 func (s *Signing) Rotate(ctx context.Context) error {
 	for range maxSteps {
-		keys, err := s.store.Load(ctx)
+		todo, err := s.todo(ctx)
 		if err != nil {
 			return fmt.Errorf("keyring.Rotate: %w", err)
 		}
-		todo := plan(s.now(), keys)
 		if len(todo) == 0 {
-			break
+			return nil
 		}
 		if err := s.step(ctx, s.store, todo[0]); err != nil {
 			return fmt.Errorf("keyring.Rotate: %w", err)
 		}
 	}
 	return s.Refresh(ctx)
+}
+
+// todo reads the records again and says what a rotation has to do.
+func (s *Signing) todo(ctx context.Context) ([]action, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	keys, err := s.refresh(ctx)
+	if err == nil {
+		err = s.set.Load().someOpen()
+	}
+	if err != nil {
+		return nil, err
+	}
+	return plan(s.now(), s.sound(keys)), nil
 }
 
 // step does one action if it is still called for. A new key is made and wrapped before the records are locked: wrapping
@@ -219,6 +248,7 @@ func (s *Signing) step(ctx context.Context, store SigningStore, a action) error 
 		}
 	}
 	return store.Change(ctx, func(keys []SigningKey) (SigningKey, audit.Event, bool) {
+		keys = s.sound(keys)
 		for _, still := range plan(s.now(), keys) {
 			if still.do == a.do && still.kid == a.kid {
 				k := still.apply(s.now(), keys, fresh)
@@ -240,14 +270,17 @@ func (s *Signing) Revoke(ctx context.Context, by SigningStore, kid string) error
 		}
 		var outcome error
 		err = by.Change(ctx, func(keys []SigningKey) (k SigningKey, event audit.Event, change bool) {
-			k, event, outcome = revocation(s.now(), keys, kid, fresh)
+			k, event, outcome = revocation(s.now(), keys, s.sound(keys), kid, fresh)
 			return k, event, outcome == nil
 		})
 		switch {
 		case err != nil:
 			return fmt.Errorf("keyring.Revoke: %w", err)
 		case errors.Is(outcome, ErrRevokedKey):
-			return s.Rotate(ctx)
+			if err := s.Rotate(ctx); !errors.Is(err, ErrNoneOpens) { // of the others: this one is revoked
+				return err
+			}
+			return nil
 		case outcome != nil:
 			return fmt.Errorf("keyring.Revoke: %w", outcome)
 		}

@@ -8,7 +8,6 @@ import (
 	"crypto/sha256"
 	"crypto/x509"
 	"encoding/base64"
-	"errors"
 	"fmt"
 	"time"
 
@@ -34,6 +33,8 @@ type SigningKey struct {
 	SignsFrom time.Time // signs from this instant until a newer key does
 	RetiresAt time.Time // leaves the JWKS at this instant; zero while no newer key signs
 	RevokedAt time.Time // zero, or the emergency: every token of this key is refused
+
+	damage error // why what was read is no record
 }
 
 func (k *SigningKey) revoked() bool   { return !k.RevokedAt.IsZero() }
@@ -87,15 +88,15 @@ func (k *SigningKey) open(ctx context.Context, w KeyWrapper) (*ecdsa.PrivateKey,
 	defer plain.Clear()
 	key, err := x509.ParsePKCS8PrivateKey(plain.Expose())
 	if err != nil {
-		return nil, errors.New("the unwrapped key is no PKCS #8")
+		return nil, fmt.Errorf("%w: what was unwrapped is no PKCS #8", errProof)
 	}
 	private, ok := key.(*ecdsa.PrivateKey)
 	if !ok || private.Curve != elliptic.P256() || k.Algorithm != es256 || k.Use != useToken {
-		return nil, fmt.Errorf("a key of algorithm %q and use %q is not supported", k.Algorithm, k.Use)
+		return nil, fmt.Errorf("%w: a key of algorithm %.20q and use %.20q is not supported", errProof, k.Algorithm, k.Use)
 	}
 	public, err := x509.ParsePKIXPublicKey(k.Public)
 	if err != nil || !private.PublicKey.Equal(public) || keyID(&private.PublicKey) != k.KID {
-		return nil, errors.New("the record's public key or kid is not that of its private key")
+		return nil, fmt.Errorf("%w: the public key or the kid is not that of the private key", errProof)
 	}
 	return private, nil
 }

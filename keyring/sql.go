@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgtype"
 
 	"github.com/avouch-dev/avouch/audit"
 	"github.com/avouch-dev/avouch/tenantdb"
@@ -30,13 +31,16 @@ func loadSigningKeys(ctx context.Context, tx *tenantdb.ReadTx) ([]SigningKey, er
 		return nil, err
 	}
 	return pgx.CollectRows(rows, func(row pgx.CollectableRow) (k SigningKey, err error) {
-		var retires, revoked *time.Time
-		err = row.Scan(&k.KID, &k.Algorithm, &k.Use, &k.Public, &k.Private, &k.CreatedAt, &k.SignsFrom, &retires, &revoked)
-		if retires != nil {
-			k.RetiresAt = *retires
+		var created, signs, retires, revoked pgtype.Timestamptz
+		err = row.Scan(&k.KID, &k.Algorithm, &k.Use, &k.Public, &k.Private, &created, &signs, &retires, &revoked)
+		k.CreatedAt, k.SignsFrom, k.RetiresAt, k.RevokedAt = created.Time, signs.Time, retires.Time, revoked.Time
+		for _, at := range []pgtype.Timestamptz{created, signs, retires, revoked} {
+			if at.InfinityModifier != pgtype.Finite {
+				k.damage = errEndless
+			}
 		}
-		if revoked != nil {
-			k.RevokedAt = *revoked
+		if revoked.Valid && !k.revoked() {
+			k.RevokedAt = time.Unix(0, 0) // whenever it was
 		}
 		return k, err
 	})

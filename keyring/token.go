@@ -42,7 +42,7 @@ func headers(kid string) map[string]string {
 func (s *Signing) Sign(typ string, claims []byte) (token string, err error) {
 	now, set := s.now(), s.set.Load()
 	if age := now.Sub(set.at); age > maxSetAge {
-		return "", errors.New("keyring.Sign: the signing keys were not refreshed for too long")
+		return "", fmt.Errorf("keyring.Sign: %w", noSigner(fmt.Errorf("%w: they were not refreshed for too long", ErrNoSigner)))
 	}
 	var life struct {
 		Expires int64 `json:"exp"`
@@ -55,7 +55,7 @@ func (s *Signing) Sign(typ string, claims []byte) (token string, err error) {
 	}
 	key := set.signer(now)
 	if key == nil {
-		return "", errors.New("keyring.Sign: there is no signing key")
+		return "", fmt.Errorf("keyring.Sign: %w", noSigner(ErrNoSigner))
 	}
 	header, ok := key.header[typ]
 	if !ok {

@@ -22,7 +22,7 @@ func (s *Server) now() time.Time { return time.Now() }
 func (s *Server) background() {
 	ctx, stop := context.WithCancel(context.Background())
 	s.stopped = stop
-	s.every(ctx, "signing keys", 30*time.Second, s.Signing.Refresh)
+	s.every(ctx, "signing keys", 30*time.Second, s.watchKeys())
 	s.every(ctx, "signing key rotation", 10*time.Minute, s.Signing.Rotate)
 	s.every(ctx, "refusals", time.Minute, func(ctx context.Context) error { s.denials.flush(ctx); return nil })
 	s.every(ctx, "health", time.Minute, s.examine)

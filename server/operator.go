@@ -15,7 +15,7 @@ func Operate(ctx context.Context, cfg Config, log *slog.Logger) (*Server, error)
 	if err != nil {
 		return nil, err
 	}
-	s := &Server{cfg: cfg, set: set, log: log, metrics: prometheus.NewRegistry()}
+	s := &Server{cfg: cfg, set: set, log: log, metrics: prometheus.NewRegistry(), operating: true}
 	if s.traces, err = newTraces(ctx, &cfg); err != nil {
 		return nil, err
 	}

@@ -55,6 +55,8 @@ type Server struct {
 	stopped  context.CancelFunc
 	work     sync.WaitGroup
 	stopJobs func(context.Context) error
+	// operating is for an operator's command, which may have to mend what a server must not start with.
+	operating bool
 }
 
 // Open makes a server that is about to listen on the given address. It refuses to if the database, the keys or the issuer
@@ -126,8 +128,11 @@ func (s *Server) openRooms(ctx context.Context) (err error) {
 		return fmt.Errorf("server.Open: %w", err)
 	}
 	issuer := s.set.public.String()
-	s.Keys = apikey.New(apikey.Config{DB: s.DB, Ring: s.Ring, ServiceQuota: limit(s.cfg.ServiceQuota)})
-	s.Org = org.New(org.Config{DB: s.DB, Ring: s.Ring, FirstKey: s.Keys, MonthlyQuota: limit(s.cfg.TenantQuota), SignUp: s.cfg.SignUp})
+	s.denials = newDenials(s.DB, s.log)
+	s.Keys = apikey.New(apikey.Config{DB: s.DB, Ring: s.Ring, ServiceQuota: limit(s.cfg.ServiceQuota), Refused: s.keyRefused})
+	s.Org = org.New(org.Config{
+		DB: s.DB, Ring: s.Ring, FirstKey: s.Keys, MonthlyQuota: limit(s.cfg.TenantQuota), SignUp: s.cfg.SignUp, SignUpsPerHour: s.cfg.signUps(),
+	})
 	if err := s.Org.EnsurePlatform(ctx); err != nil {
 		return fmt.Errorf("server.Open: %w", err)
 	}
@@ -135,17 +140,17 @@ func (s *Server) openRooms(ctx context.Context) (err error) {
 		return fmt.Errorf("server.Open: %w", err)
 	}
 	s.Signing = keyring.NewSigning(keyring.NewSigningTable(s.DB, tenantdb.System(tenantdb.Platform, "signing")), signing, time.Now)
-	if err := s.Signing.Rotate(ctx); err != nil {
+	newKeyMetrics(s.metrics, s.Signing)
+	if err := s.Signing.Rotate(ctx); err != nil && !(s.operating && errors.Is(err, keyring.ErrNoneOpens)) { // who operates may revoke them
 		return fmt.Errorf("server.Open: signing keys: %w", err)
 	}
 	s.Policy = policy.New(policy.Config{DB: s.DB, Ring: s.Ring})
 	s.Agents = agent.New(agent.Config{DB: s.DB, Ring: s.Ring, Signing: s.Signing, Scopes: s.Policy, Issuer: s.set.issuer})
 	s.Incident = incident.New(incident.Config{DB: s.DB, Opened: tellOfIncident})
 	s.Trail = trail.New(trail.Config{
-		DB: s.DB, Sealer: s.Ring, Host: s.set.public.Host, Log: s.log, Raise: s.Incident.Raise, Recheck: s.recheck, Spans: s.traces.recent.of,
+		DB: s.DB, Sealer: s.Ring, Host: s.set.public.Host, Log: s.log, Raise: s.raise, Recheck: s.recheck, Spans: s.traces.recent.of,
 	})
 	s.Verify = verify.New(verify.Config{DB: s.DB, Keys: s.Keys, Tokens: s.Agents.Checker(), Signing: s.Signing, Issuer: issuer})
-	s.denials = newDenials(s.DB, s.log)
 	return nil
 }
 
