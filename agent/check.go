@@ -36,10 +36,7 @@ type shard struct {
 }
 
 // verified is a token whose signature was good when it was remembered. It never changes.
-type verified struct {
-	claims Claims
-	kid    string
-}
+type verified struct{ claims Claims }
 
 // NewChecker makes a checker of the tokens of one issuer.
 func NewChecker(issuer Issuer, keys *keyring.Signing) *Checker {
@@ -58,7 +55,7 @@ func (c *Checker) Check(ctx context.Context, raw string, now time.Time) (Claims,
 	sum := sha256.Sum256([]byte(raw))
 	s := &c.shards[sum[0]%shardCount]
 	if v := s.get(sum); v != nil {
-		err := c.keys.KeyInForce(v.kid)
+		err := c.keys.KeyInForce(v.claims.KeyID)
 		if err != nil || !now.Before(v.claims.Expires) {
 			s.drop(sum)
 		}
@@ -74,10 +71,20 @@ func (c *Checker) Check(ctx context.Context, raw string, now time.Time) (Claims,
 	if err := c.signed(ctx, &t); err != nil {
 		return Claims{}, err
 	}
+	t.Claims.KeyID = t.Header.KeyID
 	if now.Before(t.Claims.Expires) {
-		s.put(sum, &verified{t.Claims, t.Header.KeyID})
+		s.put(sum, &verified{t.Claims})
 	}
 	return t.Claims, nil
+}
+
+// InForce is what Check found, asked again: nil if the key that signed is still in force, or the error that Check would
+// return now.
+func (c *Checker) InForce(of Claims) error {
+	if err := c.keys.KeyInForce(of.KeyID); err != nil {
+		return keyProblem(err)
+	}
+	return nil
 }
 
 var (

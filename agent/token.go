@@ -54,6 +54,7 @@ type Header struct {
 // Claims are what a token says of its agent. They are worth something only if Checker.Check returned them; whether the
 // agent, its tokens and its owner are still trusted is not in them.
 type Claims struct {
+	KeyID      string // the key of ours that signed it; set by Checker.Check
 	Issuer     string
 	Subject    string   // the agent's DID
 	Audience   []string // the issuer alone, or the resources that the token is bound to

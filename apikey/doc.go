@@ -15,12 +15,14 @@
 //     TestUnknownKeyTakesAsLong, TestAllRefusalsLookAlike.
 //  5. A key that is revoked, disabled or expired, or whose organisation is suspended, authenticates nobody from the moment
 //     that was acknowledged, on every server, whatever is in memory: TestRefusedStates. Its use is recorded in its
-//     organisation's log, with the reason: TestRefusedStates.
+//     organisation's log, with the reason: TestRefusedStates; where it floods, with a count: TestRefusedIsToldOnce,
+//     server.TestFloodWithARevokedKey.
 //  6. A key gives away nothing that it lacks: no capability, resource, owner, quota or lifetime: TestNoEscalation; it does
 //     not change itself, and ends no key that may do more than itself: TestKeysAndThemselves.
 //  7. Another organisation's key is missing: TestOtherTenant.
 //  8. Making, changing and ending a key are in the log, names and metadata only for those who may open private fields:
 //     TestEverythingIsRecorded; what can alter a decision moves the epoch and what cannot does not: TestEpoch.
 //  9. issued_at_ns grows strictly within an organisation, whatever clocks do: TestIssuedAtGrows.
-//  10. What is not there yet (max_uses, allowed_cidrs, rate_limits) is refused and never ignored: TestUnsupported.
+//  10. Only the operator gives a service key a quota above the installation's default: TestNoEscalation, TestSetQuota.
+//  11. What is not there yet (max_uses, allowed_cidrs, rate_limits) is refused and never ignored: TestUnsupported.
 package apikey

@@ -115,16 +115,13 @@ func (r *Room) Authenticate(ctx context.Context, raw string, meta web.RequestMet
 		RequestID: audit.RequestID(meta.ID), CallerRequestID: meta.CallerRequestID, Address: meta.Address,
 	}
 	reason := ""
-	err = r.cfg.DB.Read(ctx, tenantdb.NewCaller(spec), func(tx *tenantdb.ReadTx) error {
-		k, suspended, err := present(ctx, tx, who.KeyID)
-		if s := k.Status(r.cfg.Now()); s != Active {
-			reason = string(s)
-		} else if suspended {
-			reason = "organisation_suspended"
-		}
-		spec.Scopes = k.Scopes
-		return err
-	})
+	k, suspended, err := present(ctx, r.cfg.DB, tenantdb.NewCaller(spec), who.KeyID)
+	spec.Scopes = k.Scopes
+	if s := k.Status(r.cfg.Now()); s != Active {
+		reason = string(s)
+	} else if suspended {
+		reason = "organisation_suspended"
+	}
 	switch {
 	case problem.Is(err, problem.Missing):
 		return tenantdb.Caller{}, Refused() // the row is gone, as after a restore; the digest was in memory
@@ -139,11 +136,14 @@ func (r *Room) Authenticate(ctx context.Context, raw string, meta web.RequestMet
 
 // refuse records that a real key was used that does not work.
 func (r *Room) refuse(ctx context.Context, c tenantdb.Caller, who Identity, reason string) error {
-	_, err := r.cfg.DB.Record(ctx, c, audit.Event{
+	ev := audit.Event{
 		Type: "key.refused", Target: audit.Target{Kind: "key", ID: who.KeyID}, Outcome: audit.Denied,
 		Public: []audit.Field{{Name: "reason", Value: reason}},
-	})
-	if err != nil {
+	}
+	if c.Address().IsValid() { // whoever has a key that was stopped is worth finding
+		ev.Private = []audit.Field{{Name: "address", Value: c.Address().String()}}
+	}
+	if err := r.cfg.Refused(ctx, c, ev); err != nil {
 		return fmt.Errorf("apikey.Authenticate: %w", err)
 	}
 	return Refused()

@@ -1,10 +1,12 @@
 package apikey
 
 import (
+	"context"
 	"crypto/sha256"
 	"errors"
 	"fmt"
 	"net/http"
+	"net/netip"
 	"slices"
 	"strings"
 	"testing"
@@ -121,6 +123,41 @@ func refused(t *testing.T, f fixture, id tenantdb.TenantID, made Created, reason
 	e := f.Last(t, id)
 	if e.Type != "key.refused" || e.Outcome != audit.Denied || e.Field("reason") != reason || e.Target.ID != made.ID || e.Actor.ID != made.ID {
 		t.Errorf("%s: the entry is %+v", reason, e)
+	}
+}
+
+// TestRefusedIsToldOnce: where a server bounds what is written, the room writes nothing beside; and who cannot have it
+// recorded is not told that the key is refused, as if it were.
+func TestRefusedIsToldOnce(t *testing.T) {
+	t.Parallel()
+	f := open(t)
+	id, owner := f.owner(t, "Acme")
+	made := f.service(t, owner, NewKey{})
+	if _, err := f.room.Revoke(t.Context(), owner, made.ID); err != nil {
+		t.Fatal(err)
+	}
+	var told []audit.Event
+	var fails error
+	cfg := f.room.cfg
+	cfg.Refused = func(_ context.Context, c tenantdb.Caller, ev audit.Event) error {
+		if c.Tenant() != id || c.Actor().ID != made.ID || c.May("verify") {
+			t.Errorf("told by %+v", c)
+		}
+		told = append(told, ev)
+		return fails
+	}
+	room, before := New(cfg), len(f.Entries(t, id))
+	meta := web.RequestMeta{Address: netip.MustParseAddr("192.0.2.1")}
+	_, err := room.Authenticate(t.Context(), made.Secret.Expose(), meta)
+	want(t, err, problem.Unauthenticated, "a revoked key")
+	if len(told) != 1 || told[0].Type != "key.refused" || told[0].Public[0] != (audit.Field{Name: "reason", Value: "revoked"}) || told[0].Private[0].Value != "192.0.2.1" {
+		t.Errorf("told %+v", told)
+	}
+	fails = problem.New(problem.Unavailable, "not now")
+	_, err = room.Authenticate(t.Context(), made.Secret.Expose(), meta)
+	want(t, err, problem.Unavailable, "a refusal that cannot be recorded")
+	if n := len(f.Entries(t, id)) - before; n != 0 {
+		t.Errorf("the room wrote %d entries beside", n)
 	}
 }
 

@@ -229,8 +229,8 @@ func (k Key) event(typ string, alters bool) audit.Event {
 		},
 		Private: []audit.Field{{Name: "name", Value: k.Name}},
 	}
-	if k.MonthlyQuota != nil {
-		e.Public = append(e.Public, audit.Field{Name: "monthly_quota", Value: fmt.Sprint(*k.MonthlyQuota)})
+	if k.Kind == Service {
+		e.Public = append(e.Public, audit.Field{Name: "monthly_quota", Value: quota(k.MonthlyQuota)})
 	}
 	if len(k.Resources) > 0 {
 		b, _ := json.Marshal(k.Resources) // strings always encode

@@ -21,7 +21,10 @@ type Config struct {
 	// ServiceQuota is a service key's verifications a month unless it is given fewer; nil is unlimited. DefaultServiceQuota
 	// is what an installation begins with.
 	ServiceQuota *int64
-	Now          func() time.Time // nil is time.Now
+	// Refused records the use of a key that does not work. A server bounds here what a flood of them writes to the log of
+	// the organisation whose key it was; nil writes each of them.
+	Refused func(ctx context.Context, c tenantdb.Caller, ev audit.Event) error
+	Now     func() time.Time // nil is time.Now
 }
 
 // DefaultServiceQuota is a service key's verifications a month, unless the installation says otherwise.
@@ -38,6 +41,12 @@ type Room struct {
 func New(cfg Config) *Room {
 	if cfg.Now == nil {
 		cfg.Now = time.Now
+	}
+	if cfg.Refused == nil {
+		cfg.Refused = func(ctx context.Context, c tenantdb.Caller, ev audit.Event) error {
+			_, err := cfg.DB.Record(ctx, c, ev)
+			return err
+		}
 	}
 	return &Room{cfg: cfg, known: newRecent[Identity](recentKeys, knownLife), unknown: newRecent[struct{}](recentKeys, unknownLife)}
 }

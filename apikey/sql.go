@@ -53,8 +53,11 @@ const presentSQL = `SELECT ` + columns + `, o.suspended_at IS NOT NULL
 FROM avouch.api_key k JOIN avouch.organisation o USING (tenant_id) WHERE k.tenant_id = $1 AND k.key_id = $2`
 
 // present is a key and whether its organisation is suspended.
-func present(ctx context.Context, tx *tenantdb.ReadTx, id string) (k Key, suspended bool, err error) {
-	k, err = scan(tx.QueryRow(ctx, presentSQL, tx.Tenant(), id), &suspended)
+func present(ctx context.Context, db *tenantdb.DB, c tenantdb.Caller, id string) (k Key, suspended bool, err error) {
+	err = db.ReadRow(ctx, c, presentSQL, []any{c.Tenant(), id}, func(row pgx.Row) error {
+		k, err = scan(row, &suspended)
+		return err
+	})
 	return k, suspended, err
 }
 

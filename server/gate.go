@@ -77,30 +77,40 @@ func (s *Server) recheck(ctx context.Context, c tenantdb.Caller) error {
 	return nil
 }
 
-// refused records what was refused: in the caller's log if it is known who asked, counted by address if not. Our own
-// failures are no refusals. If the denial of a known caller cannot be recorded, the caller has been denied all the same.
+// refused records what was refused: in the caller's log if it is known who asked, counted by address if not. Faults of ours
+// are no refusals. If the denial of a known caller cannot be recorded now, the caller has been denied all the same, and it
+// is counted.
 func (s *Server) refused(ctx context.Context, meta web.RequestMeta, c *tenantdb.Caller, operation string, p *problem.Error) {
+	known, single := c != nil && !c.Tenant().IsZero(), singleRequests
 	switch {
-	case p.Kind == problem.Internal || p.Kind == problem.Unavailable:
+	case p.Kind == problem.Internal || p.Kind == problem.Unavailable && !known:
 		return
-	case c == nil || c.Tenant().IsZero() || p.Kind == problem.TooMany:
-		s.denials.add(meta.Address, string(p.Kind))
+	case !known:
+		s.denials.nobodys(meta.Address, p.Kind)
 		return
+	case p.Kind == problem.Unavailable:
+		single = 0 // it may be the log that is away: nobody is to wait for it once more
 	}
 	if operation == "" {
 		operation = "none"
 	}
-	_, err := s.DB.Record(context.WithoutCancel(ctx), *c, audit.Event{
+	err := s.denials.record(ctx, *c, audit.Event{
 		Type: "request.refused", Outcome: audit.Denied, Target: audit.Target{Kind: "operation", ID: operation},
 		Public: []audit.Field{{Name: "kind", Value: string(p.Kind)}}, Private: []audit.Field{{Name: "address", Value: meta.Address.String()}},
-	})
+	}, single)
 	if err != nil {
 		s.log.ErrorContext(ctx, "a denial was not recorded", "operation", operation, "request_id", meta.ID, "error", err)
 	}
 }
 
+// keyRefused records that a key was used that does not work. Whoever has one, of whatever organisation it was, could
+// otherwise write to that organisation's log for ever.
+func (s *Server) keyRefused(ctx context.Context, c tenantdb.Caller, ev audit.Event) error {
+	return s.denials.record(ctx, c, ev, singleKeys)
+}
+
 // leaked is told of a credential that came where it may have been seen. If it is real, its owner's log says so, and the
-// owner gets a notice.
+// owner gets a notice; of what follows in the same minute, the log has the count.
 func (s *Server) leaked(ctx context.Context, credential string) {
 	meta := web.MetaOf(ctx)
 	who, err := s.Keys.Identify(ctx, credential)
@@ -114,15 +124,20 @@ func (s *Server) leaked(ctx context.Context, credential string) {
 	c := tenantdb.NewCaller(tenantdb.CallerSpec{
 		Tenant: who.Tenant, Actor: audit.Actor{Kind: audit.ActorNobody}, How: "none", RequestID: audit.RequestID(meta.ID), Address: meta.Address,
 	})
+	ev := audit.Event{
+		Type: "key.leaked", Target: audit.Target{Kind: "key", ID: who.KeyID}, Outcome: audit.Denied,
+		Public: []audit.Field{{Name: "where", Value: "request"}}, Private: []audit.Field{{Name: "address", Value: meta.Address.String()}},
+	}
+	if !s.denials.take(denialOf(c, ev), c, singleLeaks) {
+		return
+	}
 	err = s.DB.Change(ctx, c, func(tx *tenantdb.Tx) (audit.Event, error) {
-		return audit.Event{
-				Type: "key.leaked", Target: audit.Target{Kind: "key", ID: who.KeyID}, Outcome: audit.Denied,
-				Public: []audit.Field{{Name: "where", Value: "request"}}, Private: []audit.Field{{Name: "address", Value: meta.Address.String()}},
-			}, tx.Enqueue(ctx, mail.Job{Tenant: who.Tenant.String(), Template: mail.KeyLeaked, IDs: map[string]string{
-				"key": who.KeyID, "where": "where it can be seen: in an address, or over plain HTTP", "at": meta.Start.UTC().Format(time.RFC1123), "request": meta.ID.String(),
-			}})
+		return ev, tx.Enqueue(ctx, mail.Job{Tenant: who.Tenant.String(), Template: mail.KeyLeaked, IDs: map[string]string{
+			"key": who.KeyID, "where": "in the address of a request, or over plain HTTP", "at": meta.Start.UTC().Format(time.RFC1123), "request": meta.ID.String(),
+		}})
 	})
 	if err != nil {
+		s.denials.take(denialOf(c, ev), c, 0)
 		s.log.ErrorContext(ctx, "a leaked key's owner was not told", "request_id", meta.ID, "error", err)
 	}
 }

@@ -4,10 +4,13 @@ import (
 	"fmt"
 	"net/http"
 	"net/netip"
+	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/avouch-dev/avouch/audit"
+	"github.com/avouch-dev/avouch/internal/problem"
 	"github.com/avouch-dev/avouch/tenantdb"
 )
 
@@ -105,27 +108,109 @@ func TestRefusalsOfNobodyAreCounted(t *testing.T) {
 	}
 }
 
-// Many addresses in one minute must not take memory without bound, nor drop a count.
+// tallies counts apart from any server.
+func tallies(t *testing.T) (*denials, *time.Time) {
+	t.Helper()
+	now := time.Date(2026, 11, 22, 9, 0, 0, 0, time.UTC)
+	d := newDenials(nil, nil)
+	d.now = func() time.Time { return now }
+	return d, &now
+}
+
+// total is how many refusals are owed to a log, in how many entries.
+func total(found map[tenantdb.TenantID][]owed, tenant tenantdb.TenantID) (refusals, entries int) {
+	for _, o := range found[tenant] {
+		refusals += o.count
+	}
+	return refusals, len(found[tenant])
+}
+
+// Many addresses, callers and operations in one minute must not take memory without bound, nor drop a count; and who makes
+// many does not have others counted together.
 func TestRefusalsAreBounded(t *testing.T) {
 	t.Parallel()
-	n := newSite(t).start(t)
-	n.denials.flush(t.Context())
-	n.denials.mu.Lock()
-	n.denials.db = nil // the count alone is looked at: nothing is to be written here
-	n.denials.mu.Unlock()
-	for i := range 3 * mostDenials {
-		n.denials.add(netip.AddrFrom4([4]byte{10, 1, byte(i >> 8), byte(i)}), "invalid")
+	d, _ := tallies(t)
+	const many = 3 * mostOfPlatform
+	for i := range many {
+		d.nobodys(netip.AddrFrom4([4]byte{10, 1, byte(i >> 8), byte(i)}), problem.Invalid)
 	}
-	n.denials.mu.Lock()
-	defer n.denials.mu.Unlock()
-	total := 0
-	for _, c := range n.denials.counts {
-		total += c
+	noisy, calm := tenantdb.NewTenantID(), tenantdb.NewTenantID()
+	refuse := func(tenant tenantdb.TenantID, key, operation string, address byte) bool {
+		c := tenantdb.NewCaller(tenantdb.CallerSpec{
+			Tenant: tenant, Actor: audit.Actor{Kind: audit.ActorKey, ID: key}, RequestID: audit.NewRequestID(), Address: netip.AddrFrom4([4]byte{192, 0, 2, address}),
+		})
+		return d.take(denialOf(c, audit.Event{
+			Type: "request.refused", Target: audit.Target{Kind: "operation", ID: operation}, Public: []audit.Field{{Name: "kind", Value: "invalid"}},
+		}), c, 1)
 	}
-	if len(n.denials.counts) > mostDenials+1 || total != 3*mostDenials {
-		t.Errorf("%d counts, %d in all", len(n.denials.counts), total)
+	singly := 0
+	for i := range many {
+		if refuse(noisy, fmt.Sprint("key", i%30), fmt.Sprint("operation", i), byte(i)) {
+			singly++
+		}
 	}
-	n.denials.counts, n.denials.db = map[denial]int{}, n.DB
+	refuse(calm, "key", "verify", 1)
+	refuse(calm, "key", "verify", 1)
+	if len(d.tallies) > mostOfPlatform+mostOfTenant+3 {
+		t.Errorf("%d tallies", len(d.tallies))
+	}
+	due := d.due()
+	for who, log := range map[string]struct {
+		tenant           tenantdb.TenantID
+		refusals, atMost int
+	}{"platform": {tenantdb.Platform, many, mostOfPlatform + 1}, "noisy": {noisy, many - singly, mostOfTenant + 1}, "calm": {calm, 1, 1}} {
+		if refusals, entries := total(due, log.tenant); refusals != log.refusals || entries > log.atMost {
+			t.Errorf("%s: %d refusals in %d entries, want %d", who, refusals, entries, log.refusals)
+		}
+	}
+	if singly > mostOfTenant {
+		t.Errorf("%d entries of their own", singly)
+	}
+	if e := due[calm][0]; e.caller().Actor().ID != "key" || e.event().Private[0].Value != "192.0.2.1" {
+		t.Errorf("the calm one's entry is by %v: %+v", e.caller().Actor(), e.event())
+	}
+	for _, o := range slices.Concat(due[noisy], due[tenantdb.Platform]) {
+		if a := o.event().Private[0].Value; o.count > 1 && (a != "others" || o.caller().Actor().Kind != audit.ActorSystem) {
+			t.Errorf("what is counted together is said to be of %s, by %v", a, o.caller().Actor())
+		}
+	}
+}
+
+// A flood that goes on has an entry a minute; after a quiet minute the next refusal has its own again, and nothing is kept.
+func TestRefusalsEachMinute(t *testing.T) {
+	t.Parallel()
+	d, now := tallies(t)
+	c := tenantdb.NewCaller(tenantdb.CallerSpec{Tenant: tenantdb.NewTenantID(), Actor: audit.Actor{Kind: audit.ActorKey, ID: "key"}, Address: netip.MustParseAddr("192.0.2.1")})
+	elsewhere := tenantdb.NewCaller(tenantdb.CallerSpec{Tenant: c.Tenant(), Actor: c.Actor(), Address: netip.MustParseAddr("192.0.2.2")})
+	k := denialOf(c, audit.Event{Type: "key.refused", Public: []audit.Field{{Name: "reason", Value: "revoked"}}})
+	for minute := range 5 {
+		entries, counted := 0, 0
+		for range 100 {
+			if d.take(k, c, singleKeys) {
+				entries++
+			}
+		}
+		d.take(k, elsewhere, singleKeys)
+		since := *now
+		*now = now.Add(time.Minute)
+		for _, o := range d.due()[c.Tenant()] {
+			entries++
+			counted += o.count
+			if e := o.event(); !o.since.Equal(since) || e.Private[0].Value != "several" || e.Type != "key.refused" || o.caller().Actor() != c.Actor() {
+				t.Errorf("minute %d: %+v", minute, e)
+			}
+		}
+		if minute == 0 && (entries != 2 || counted != 100) || minute > 0 && (entries != 1 || counted != 101) {
+			t.Errorf("minute %d: %d entries, which count %d", minute, entries, counted)
+		}
+	}
+	*now = now.Add(quiet)
+	if due := d.due(); len(due) != 0 || len(d.tallies) != 0 || len(d.apart) != 0 {
+		t.Errorf("after a quiet minute there are %d owed, %d tallies, %d logs", len(due), len(d.tallies), len(d.apart))
+	}
+	if !d.take(k, c, singleKeys) {
+		t.Error("the first after a quiet minute has no entry of its own")
+	}
 }
 
 // What was refused while the database was away is counted on, and written when it is back; and it is written at the end.
@@ -134,12 +219,12 @@ func TestRefusalsOutlastTheDatabase(t *testing.T) {
 	s := newSite(t)
 	n := s.start(t)
 	n.denials.flush(t.Context())
-	n.denials.add(netip.MustParseAddr("192.0.2.7"), "invalid")
+	n.denials.nobodys(netip.MustParseAddr("192.0.2.7"), problem.Invalid)
 	release, err := s.admin.Hold(t.Context(), tenantdb.Platform.String())
 	must(t, err)
 	n.denials.flush(t.Context()) // refused after a few seconds
 	release()
-	n.denials.add(netip.MustParseAddr("192.0.2.7"), "invalid")
+	n.denials.nobodys(netip.MustParseAddr("192.0.2.7"), problem.Invalid)
 	n.stop()
 	after := s.start(t)
 	total := 0

@@ -262,7 +262,7 @@ func TestEventOfWhatProvesNothing(t *testing.T) {
 	t.Parallel()
 	for _, what := range []func(*facts){forged, bySignerRevoked} {
 		f := given(what, ofNoTenant)
-		e := event(f, decide(f), nil)
+		e := event(f, decide(f))
 		if e.Target.Kind != "token" || len(e.Target.ID) != 64 || len(e.Public) != 0 || e.Outcome != audit.Denied {
 			t.Errorf("%+v", e)
 		}

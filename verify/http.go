@@ -1,8 +1,10 @@
 package verify
 
 import (
+	"context"
 	"encoding/json"
 	"net/http"
+	"time"
 
 	"github.com/avouch-dev/avouch/apikey"
 	"github.com/avouch-dev/avouch/audit"
@@ -40,23 +42,40 @@ func (r *Room) serve(api *web.API[tenantdb.Caller], w http.ResponseWriter, req *
 	if err != nil {
 		return err
 	}
-	var body Request
-	if err := api.Decode(w, req, &body); err != nil {
-		return err
-	}
-	if err := body.check(); err != nil {
-		return err
-	}
-	answer, err := r.Verify(req.Context(), Asker{Identity: who, Request: audit.RequestID(meta.ID), CallerRequest: meta.CallerRequestID}, body)
-	if problem.Is(err, problem.Unauthenticated) {
-		// The key is real and does not work: its organisation's log says so.
-		if _, recorded := r.cfg.Keys.Authenticate(req.Context(), raw, meta); recorded != nil {
-			err = recorded
-		}
-	}
+	answer, err := r.answer(api, w, req, Asker{Identity: who, Request: audit.RequestID(meta.ID), CallerRequest: meta.CallerRequestID})
 	if err != nil {
-		return err
+		return r.refuse(api, req, raw, who, meta, err)
 	}
 	w.Header().Set("Content-Type", "application/json")
 	return json.NewEncoder(w).Encode(answer)
+}
+
+func (r *Room) answer(api *web.API[tenantdb.Caller], w http.ResponseWriter, req *http.Request, who Asker) (*Answer, error) {
+	var body Request
+	if err := api.Decode(w, req, &body); err != nil {
+		return nil, err
+	}
+	if err := body.check(); err != nil {
+		return nil, err
+	}
+	return r.Verify(req.Context(), who, body)
+}
+
+// refuse has a refusal recorded where those of every other operation are, in the log of the organisation that asked. Whether
+// the key is in force has not been asked yet if the request was malformed: what is refused pays for that here, and what is
+// answered does not.
+func (r *Room) refuse(api *web.API[tenantdb.Caller], req *http.Request, raw string, who apikey.Identity, meta web.RequestMeta, err error) error {
+	if k := problem.Of(err).Kind; k != problem.Unavailable && k != problem.Internal { // those may come of what would be asked
+		// It is asked also of who sent half a request and hung up.
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(req.Context()), 5*time.Second)
+		defer cancel()
+		if _, refused := r.cfg.Keys.Authenticate(ctx, raw, meta); refused != nil {
+			return refused // it is real and does not work: the organisation's log says so
+		}
+	}
+	api.Asks(req.Context(), tenantdb.NewCaller(tenantdb.CallerSpec{
+		Tenant: who.Tenant, Actor: audit.Actor{Kind: audit.ActorKey, ID: who.KeyID}, How: "api-key",
+		RequestID: audit.RequestID(meta.ID), CallerRequestID: meta.CallerRequestID, Address: meta.Address,
+	}))
+	return err
 }

@@ -158,9 +158,13 @@ func (r *Room) lost(f *facts, err error) (again bool, other error) {
 }
 
 // examine checks the token itself. What it finds holds whatever tenants do meanwhile, but for the signing key's state.
-// It is cheap the second time: the checker remembers good signatures.
-func (r *Room) examine(ctx context.Context, f *facts) (err error) {
+func (r *Room) examine(ctx context.Context, f *facts) error {
 	f.claims, f.forged = r.cfg.Tokens.Check(ctx, f.request.Token, f.now)
+	return f.judge()
+}
+
+// judge tells a token that proves nothing, and one whose key was revoked, from what is not the token's fault.
+func (f *facts) judge() error {
 	f.kidGone = errors.Is(f.forged, keyring.ErrRevokedKey)
 	switch {
 	case f.kidGone:
@@ -198,17 +202,17 @@ func (r *Room) gather(ctx context.Context, f *facts, who Asker) (err error) {
 	if err := r.oneEpoch(ctx, f, who); err != nil {
 		return err
 	}
-	return r.inForce(ctx, f)
+	return r.inForce(f)
 }
 
 // inForce asks again whether the key that signed the token is in force, now that the epochs are chosen: the keys have been
 // read since (registry.keys), so a key whose revocation moved the epochs before is known to be revoked.
-func (r *Room) inForce(ctx context.Context, f *facts) error {
-	err := r.examine(ctx, f)
-	if f.forged != nil || f.kidGone {
-		f.owner, f.agent = nil, nil
+func (r *Room) inForce(f *facts) error {
+	if f.forged = r.cfg.Tokens.InForce(f.claims); f.forged == nil {
+		return nil
 	}
-	return err
+	f.claims, f.owner, f.agent = agent.Claims{}, nil, nil
+	return f.judge()
 }
 
 // oneEpoch makes sure that a service and an agent of one tenant were read at one epoch: their entry is appended at one.
@@ -262,14 +266,15 @@ func (r *Room) prepare(ctx context.Context, f *facts, who Asker) (*conclusion, e
 	own := tenantdb.NewCaller(tenantdb.CallerSpec{
 		Tenant: who.Tenant, Actor: audit.Actor{Kind: audit.ActorKey, ID: who.KeyID}, How: "api-key", RequestID: who.Request, CallerRequestID: who.CallerRequest,
 	})
-	if err := r.add(ctx, c, own, f.service.head, f, f.request.ScopesRequested); err != nil {
+	ev := event(f, c.verdict)
+	if err := r.add(ctx, c, own, f.service.head, ev); err != nil {
 		return nil, err
 	}
 	if f.owner != nil && f.agent != nil && f.owner.head.Tenant != who.Tenant {
 		asked := tenantdb.NewCaller(tenantdb.CallerSpec{
 			Tenant: f.owner.head.Tenant, Actor: audit.Actor{Kind: audit.ActorService, ID: who.Tenant.String()}, How: "api-key", RequestID: who.Request,
 		})
-		if err := r.add(ctx, c, asked, f.owner.head, f, f.request.ScopesRequested); err != nil {
+		if err := r.add(ctx, c, asked, f.owner.head, ev); err != nil {
 			return nil, err
 		}
 	}
@@ -277,11 +282,11 @@ func (r *Room) prepare(ctx context.Context, f *facts, who Asker) (*conclusion, e
 	return c, nil
 }
 
-func (r *Room) add(ctx context.Context, c *conclusion, caller tenantdb.Caller, head tenantdb.Head, f *facts, asked []string) error {
+func (r *Room) add(ctx context.Context, c *conclusion, caller tenantdb.Caller, head tenantdb.Head, ev audit.Event) error {
 	if r.cfg.Remembered != nil {
 		head = r.cfg.Remembered(head)
 	}
-	d, err := r.cfg.DB.Draft(ctx, caller, head, event(f, c.verdict, asked))
+	d, err := r.cfg.DB.Draft(ctx, caller, head, ev)
 	if err != nil {
 		return problem.New(problem.Unavailable, "The decision cannot be recorded now, so none was made.").Because(err)
 	}
@@ -291,7 +296,7 @@ func (r *Room) add(ctx context.Context, c *conclusion, caller tenantdb.Caller, h
 
 // event says what was decided. Scopes and resources are the caller's own words, so they are private; the token is named
 // by its hash if it proves nothing, and by its jti if it does.
-func event(f *facts, v verdict, asked []string) audit.Event {
+func event(f *facts, v verdict) audit.Event {
 	e := audit.Event{Type: "agent.verified", Decision: string(v.decision), Policy: policy.Version, Target: audit.Target{Kind: "token"}}
 	if v.decision != Allowed {
 		e.Outcome = audit.Denied
@@ -307,7 +312,7 @@ func event(f *facts, v verdict, asked []string) audit.Event {
 	if f.request.TargetResource != "" {
 		e.Private = append(e.Private, audit.Field{Name: "target_resource", Value: f.request.TargetResource})
 	}
-	if len(asked) > 0 {
+	if asked := f.request.ScopesRequested; len(asked) > 0 {
 		e.Private = append(e.Private, audit.Field{Name: "scopes_requested", Value: strings.Join(asked, " ")})
 	}
 	return e

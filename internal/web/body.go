@@ -102,7 +102,7 @@ func (a *API[C]) Decode(w http.ResponseWriter, r *http.Request, into any) error 
 	if len(body) == 0 {
 		return problem.New(problem.Invalid, "A body is needed.")
 	}
-	if err := decodeInto(body, into); err != nil {
+	if err := misfit(json.Unmarshal(body, into)); err != nil { // readBody knows that all its names are known
 		return problem.New(problem.Invalid, "The body is not what this operation takes: %s.", err)
 	}
 	return nil
@@ -122,7 +122,11 @@ func (a *API[C]) Read(w http.ResponseWriter, r *http.Request) ([]byte, error) {
 func decodeInto(b []byte, into any) error {
 	dec := json.NewDecoder(bytes.NewReader(b))
 	dec.DisallowUnknownFields()
-	err := dec.Decode(into)
+	return misfit(dec.Decode(into))
+}
+
+// misfit says what does not fit, without its value.
+func misfit(err error) error {
 	if te, ok := errors.AsType[*json.UnmarshalTypeError](err); ok {
 		return fmt.Errorf("%s is a %s, which does not fit", or(te.Field, "it"), strings.Fields(te.Value)[0])
 	}

@@ -159,12 +159,21 @@ func (d describer) answer(status string, r *huma.Response) docAnswer {
 	return out
 }
 
+// resolve follows a reference, and takes what may be null for what it is otherwise.
 func (d describer) resolve(s *huma.Schema) *huma.Schema {
-	if s != nil && s.Ref != "" {
+	switch {
+	case s == nil:
+		return nil
+	case s.Ref != "":
 		return d.spec.Components.Schemas.SchemaFromRef(s.Ref)
+	case isNullable(s):
+		return d.resolve(s.AnyOf[0])
 	}
 	return s
 }
+
+// isNullable reports whether s is what Nullable describes.
+func isNullable(s *huma.Schema) bool { return len(s.AnyOf) == 2 && s.AnyOf[1].Type == "null" }
 
 // maxRows is how deep fields of fields are shown.
 const maxRows = 4
@@ -204,12 +213,20 @@ func (d describer) row(name string, s *huma.Schema, required bool, depth int) ro
 }
 
 func (d describer) typeOf(s *huma.Schema) string {
+	// huma says of every array that it may be null; ours are empty then.
+	if s != nil && (s.Nullable && s.Type != huma.TypeArray || isNullable(s)) {
+		return d.bareType(s) + " or null"
+	}
+	return d.bareType(s)
+}
+
+func (d describer) bareType(s *huma.Schema) string {
 	s = d.resolve(s)
 	switch {
 	case s == nil || s.Type == "":
 		return "any"
 	case s.Type == huma.TypeArray:
-		return d.typeOf(s.Items) + "[]"
+		return d.bareType(s.Items) + "[]"
 	case s.Format != "":
 		return s.Type + " (" + s.Format + ")"
 	}

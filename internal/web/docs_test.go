@@ -1,6 +1,7 @@
 package web
 
 import (
+	"context"
 	"encoding/json"
 	"net/http"
 	"regexp"
@@ -98,6 +99,32 @@ func TestDocsShowEveryOperation(t *testing.T) {
 	for _, want := range []string{
 		`id="make-thing"`, `id="get-thing"`, `id="list-things"`, "Makes <code>one</code> thing.", "<p>At once.</p>", "things:write", "next_cursor",
 		"Open to everyone", "one of red, green", "length 20 at most", "Idempotency-Key", "curl -X POST http://127.0.0.1:8080/api/v1/things", `href="/problems/too-many"`,
+	} {
+		if !strings.Contains(text, want) {
+			t.Errorf("/docs lacks %s", want)
+		}
+	}
+}
+
+// TestDocsShowWhatMayBeNull: a field that may be null is described as what it is otherwise, with its fields.
+func TestDocsShowWhatMayBeNull(t *testing.T) {
+	t.Parallel()
+	type engine struct {
+		Power int `json:"power" doc:"In kilowatts"`
+	}
+	b := newBench(t)
+	Handle(b.API, Op{ID: "get-boat", Method: "GET", Path: "/api/v1/boat", Summary: "Get the boat", Access: Public}, func(context.Context, caller, *None) (*struct {
+		Body struct {
+			Engine Nullable[engine] `json:"engine"`
+			Berth  *int             `json:"berth" nullable:"true"`
+		}
+	}, error) {
+		return nil, problem.New(problem.Missing, "There is no boat.")
+	})
+	text := bodyOf(t, b.ask("GET", "/docs", ""))
+	for _, want := range []string{
+		`<code class="name">engine</code> <span class="type">object or null</span>`, "In kilowatts", `<code class="name">berth</code> <span class="type">integer (int64) or null</span>`,
+		"&#34;power&#34;: 1",
 	} {
 		if !strings.Contains(text, want) {
 			t.Errorf("/docs lacks %s", want)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"net/http"
+	"slices"
 	"strings"
 	"testing"
 
@@ -180,6 +181,29 @@ func TestRefusedHook(t *testing.T) {
 		if i >= len(b.refused) || b.refused[i] != want[i] {
 			t.Fatalf("refused %v, want %v", b.refused, want)
 		}
+	}
+}
+
+// TestRawRefusals: a raw operation that proves for itself who asks says so, and what is refused after it is refused to that
+// caller; before it, to nobody.
+func TestRawRefusals(t *testing.T) {
+	t.Parallel()
+	b := newBench(t)
+	HandleRaw[makeThing, None](b.API, Op{ID: "own", Method: "POST", Path: "/api/v1/own", Summary: "Decide", Access: Own},
+		func(w http.ResponseWriter, r *http.Request, _ caller, _ RequestMeta) error {
+			if r.Header.Get("Authorization") == "" {
+				return problem.New(problem.Unauthenticated, "Send a key.")
+			}
+			b.Asks(r.Context(), caller{"alice"})
+			var in makeThing
+			return b.Decode(w, r, &in.Body)
+		})
+	problemIn(t, b.ask("POST", "/api/v1/own", "{"), 401)
+	problemIn(t, b.ask("POST", "/api/v1/own", "{", asAlice, asJSON), 400)
+	problemIn(t, b.ask("POST", "/api/v1/own", "x", asAlice, "Content-Type: text/plain"), 415)
+	want := []refusal{{"own", problem.Unauthenticated, ""}, {"own", problem.Invalid, "alice"}, {"own", problem.Invalid, "alice"}}
+	if !slices.Equal(b.refused, want) {
+		t.Errorf("refused %v, want %v", b.refused, want)
 	}
 }
 

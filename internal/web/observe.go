@@ -3,6 +3,7 @@ package web
 import (
 	"net/http"
 	"strconv"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -18,9 +19,15 @@ type metrics struct {
 	seconds  *prometheus.HistogramVec
 }
 
-// series are one operation's, looked up once so that a request costs two atomic additions. Index 0 stands for a request
-// whose client went away unanswered.
-type series [6]struct {
+// series are one operation's by class of status, each made when it is first needed and then at hand: a request costs two
+// atomic additions. Class 0 stands for a request whose client went away unanswered.
+type series struct {
+	of      *metrics
+	labels  [2]string // operation and method
+	classes [6]atomic.Pointer[class]
+}
+
+type class struct {
 	requests prometheus.Counter
 	seconds  prometheus.Observer
 }
@@ -48,25 +55,31 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 }
 
 func (m *metrics) of(operation, method string) *series {
-	var s series
-	for class := range s {
-		name := strconv.Itoa(class) + "xx"
-		if class == 0 {
-			name = "gone"
-		}
-		s[class].requests = m.requests.WithLabelValues(operation, method, name)
-		s[class].seconds = m.seconds.WithLabelValues(operation, method, name)
+	return &series{of: m, labels: [2]string{operation, method}}
+}
+
+// class makes the same metrics however many ask for them at once.
+func (s *series) class(n int) *class {
+	if c := s.classes[n].Load(); c != nil {
+		return c
 	}
-	return &s
+	name := "gone"
+	if n > 0 {
+		name = strconv.Itoa(n) + "xx"
+	}
+	c := &class{s.of.requests.WithLabelValues(s.labels[0], s.labels[1], name), s.of.seconds.WithLabelValues(s.labels[0], s.labels[1], name)}
+	s.classes[n].Store(c)
+	return c
 }
 
 func (s *series) observe(status int, took time.Duration) {
-	class := status / 100
-	if class < 0 || class > 5 {
-		class = 0
+	n := status / 100
+	if n < 0 || n > 5 {
+		n = 0
 	}
-	s[class].requests.Inc()
-	s[class].seconds.Observe(took.Seconds())
+	c := s.class(n)
+	c.requests.Inc()
+	c.seconds.Observe(took.Seconds())
 }
 
 // span runs next inside a span named by the operation. The span holds the request's id and status, and nothing of its

@@ -118,6 +118,14 @@ func (a *API[C]) logFailure(ctx context.Context, x *exchange, p *problem.Error) 
 	a.cfg.Logger.LogAttrs(ctx, slog.LevelError, "request failed", attrs...)
 }
 
+// Asks tells who asks, for a raw operation that proves it for itself (Access Own): what is refused after it is refused to
+// that caller, and the Refused hook is told so.
+func (a *API[C]) Asks(ctx context.Context, c C) {
+	if x := exchangeOf(ctx); x != nil {
+		x.caller = &c
+	}
+}
+
 func (a *API[C]) tellRefused(ctx context.Context, x *exchange, p *problem.Error) {
 	if a.cfg.Refused == nil {
 		return

@@ -33,8 +33,8 @@ func (f *fault) under(step string) *fault {
 
 // checkJSON says whether b is one JSON text that every reader understands alike (RFC 8259 narrowed by RFC 7493): valid
 // UTF-8, nothing after it, no name twice in an object, no half of a surrogate pair, no U+0000 (PostgreSQL has no place
-// for it), nested at most maxDepth deep. With a schema, a name that differs from a field's only in case is refused too:
-// encoding/json would take it for that field. The schema may be nil.
+// for it), nested at most maxDepth deep. With a schema, a name that it does not know is refused too, and so is one that differs from
+// a field's only in case: encoding/json would take it for that field. The schema may be nil.
 func checkJSON(b []byte, schemas huma.Registry, schema *huma.Schema) *fault {
 	if !utf8.Valid(b) {
 		return &fault{"", "is not UTF-8"}
@@ -222,6 +222,9 @@ func fieldOf(schema *huma.Schema, name string) (*huma.Schema, *fault) {
 		if strings.EqualFold(known, name) {
 			return nil, &fault{name, "is not a field: names are in lower case"}
 		}
+	}
+	if schema.AdditionalProperties == false {
+		return nil, &fault{name, "is not a field of this operation"}
 	}
 	values, _ := schema.AdditionalProperties.(*huma.Schema)
 	return values, nil
