@@ -1,32 +1,131 @@
 #!/usr/bin/env bash
-# The full counts: every test named Soak with AVOUCH_SOAK=1, and every fuzz target for five minutes.
-# Leaves a summary under docs/measurements/, to be committed.
+# The full counts, within an hour on two processors: every fuzz target for five minutes, and every test named Soak with
+# AVOUCH_SOAK=1. Whatever becomes of it, it leaves a summary under docs/measurements, to be committed, and no process.
+#
+#   FUZZ_TIME=5s AVOUCH_SOAK=0 scripts/soak.sh   rehearses with the counts of `make test`; its summary stays in .cache/soak
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
-scripts/setup-postgres.sh || exit $?
-mkdir -p .cache docs/measurements
+each=${FUZZ_TIME:-5m}
+export AVOUCH_SOAK=${AVOUCH_SOAK:-1}
+work=$PWD/.cache/soak
+title="Soak of $(date -u +%Y-%m-%d)"
 report=docs/measurements/soak-$(date -u +%Y-%m-%d).md
-status=0
+if [ "$each $AVOUCH_SOAK" != "5m 1" ]; then
+	title="Rehearsal of the soak, not in full: $each of fuzzing a target, AVOUCH_SOAK=$AVOUCH_SOAK"
+	report=$work/rehearsal.md
+fi
+hour=3600
 
+scripts/setup-postgres.sh || exit $?
+rm -rf "$work"
+mkdir -p "$work" .cache/fuzz docs/measurements
+steps=$work/steps   # what is no Go test: result, name, what is to be said of it
+tests=$work/tests   # what the tests print, as `go test -json` does
+expect=$work/expect # what must have passed: package and test
+: >"$steps"
+: >"$tests"
+: >"$expect"
+: >.cache/fuzz/targets
+commit=$(git describe --always --dirty 2>/dev/null || echo unknown)
 go build -C tools -o ../.cache/summary ./summary
-scripts/fuzz.sh "${FUZZ_TIME:-5m}" | tee .cache/fuzz-results || status=1
+TMPDIR=$(mktemp -d) # the clusters' too: an interrupted test leaves them
+export TMPDIR
+chmod 755 "$TMPDIR" # PostgreSQL is not run by root
 
-{ AVOUCH_SOAK=1 go test -json -count=1 -run Soak -timeout 60m ./... || true; } |
-	.cache/summary -steps .cache/fuzz-results -title "Soak of $(date -u +%Y-%m-%d)" -report "$report" || status=1
+phase=
+# stop ends the phase with all that it started. Servers and PostgreSQL have sessions of their own and end with their test,
+# but for a server that a test has frozen.
+stop() {
+	[ -n "$phase" ] || return 0
+	kill -TERM -- "-$phase" 2>/dev/null || true
+	for _ in $(seq 50); do
+		kill -0 -- "-$phase" 2>/dev/null || break
+		sleep 0.1
+	done
+	kill -KILL -- "-$phase" 2>/dev/null || true
+	local exe
+	for exe in /proc/[0-9]*/exe; do
+		[ "$(readlink "$exe")" != "$work/avouch" ] || kill -KILL "$(basename "$(dirname "$exe")")" 2>/dev/null || true
+	done
+	phase=
+}
 
-cat >>"$report" <<TXT
+# during COMMAND...: runs it as a process group of its own, so that it can be ended as a whole.
+during() {
+	local code=0
+	set -m
+	"$@" </dev/null &
+	phase=$!
+	set +m
+	wait "$phase" || code=$?
+	stop # what a crash has left
+	return $code
+}
 
-## Where
+fuzzed=0
+finish() {
+	local code=$? took=$((SECONDS - start))
+	trap - EXIT
+	trap '' INT TERM HUP
+	stop
+	[ ! -e "$work/fuzzed" ] || grep -E '^(pass|fail|skip) ' "$work/fuzzed" >>"$steps" || true
+	[ "$code" = 0 ] || echo "fail soak: ended with $code before its end" >>"$steps"
+	[ "$took" -le $hour ] || echo "fail soak within the hour: $took seconds" >>"$steps"
+	.cache/summary -steps "$steps" -expect "$expect" -title "$title" -report "$report" <"$tests" || [ "$code" != 0 ] || code=1
+	[ "$fuzzed" != 0 ] || fuzzed=$took
+	cat >>"$report" <<-TXT
 
-- commit $(git describe --always --dirty 2>/dev/null || echo unknown), $(go version | cut -d' ' -f3), $(uname -sr)
-- $(nproc) cores: $(sed -n 's/^model name[^:]*: //p' /proc/cpuinfo | head -n 1); load before the end: $(cut -d' ' -f1-3 /proc/loadavg)
+		## Where and how long
 
-## Fuzzing, ${FUZZ_TIME:-5m} a target
+		- $((took / 60)) min $((took % 60)) s without the builds: $((fuzzed / 60)) min $((fuzzed % 60)) s for $(wc -l <.cache/fuzz/targets) fuzz targets of $each, $jobs at once; then the tests
+		- commit $commit, $(go env GOVERSION), $(uname -sr)
+		- $(nproc) cores: $(sed -n 's/^model name[^:]*: //p' /proc/cpuinfo | head -n 1); load before the end: $(cut -d' ' -f1-3 /proc/loadavg)
+	TXT
+	rm -rf "$TMPDIR"
+	echo "summary: $report"
+	exit $code
+}
+start=$SECONDS
+jobs=0
+trap finish EXIT
+trap 'exit 130' INT
+trap 'exit 143' TERM HUP
 
-\`\`\`
-$(cat .cache/fuzz-results)
-\`\`\`
-TXT
-echo "summary: $report"
-exit $status
+echo "== build, before the clock starts"
+go build -o "$work/avouch" ./cmd/avouch
+export AVOUCH_E2E_PROGRAM=$work/avouch
+scripts/fuzz.sh build
+awk '{ sub(/^\.\//, "", $1); print "step fuzz", $1, $2 }' .cache/fuzz/targets >>"$expect"
+packages=()
+while read -r dir; do
+	package=$(go list "$dir")
+	sed -n 's/^func \(Test[A-Za-z0-9_]*Soak\)(.*/\1/p' "$dir"/*_test.go | sed "s|^|$package |" >>"$expect"
+	if go test -c -o "$work/${#packages[@]}.test" "$dir"; then
+		packages+=("$dir $package")
+	else
+		echo "fail build $dir" >>"$steps"
+	fi
+done < <(grep -rl --include='*_test.go' --exclude-dir={.git,.cache,node_modules,testdata} '^func Test[A-Za-z0-9_]*Soak(' . | xargs -r -n1 dirname | sort -u)
+
+# Four rounds of five minutes leave two thirds of the hour to the tests, which keep both processors busy by themselves.
+jobs=$((($(wc -l <.cache/fuzz/targets) + 3) / 4))
+start=$SECONDS
+
+fuzz() { FUZZ_BUILT=1 scripts/fuzz.sh "$each" "$jobs" | tee "$work/fuzzed"; }
+
+# soaked PACKAGE BINARY: what is left of the hour is the tests' time.
+soaked() {
+	go tool test2json -t -p "$1" "$2" -test.v=test2json -test.run=Soak -test.parallel=3 \
+		-test.timeout=$((hour - 60 - (SECONDS - start)))s | tee -a "$tests" | { grep --line-buffered -oE 'measured: [^"\]*' || true; }
+}
+
+printf '== fuzz, %s a target, %d at once\n' "$each" "$jobs"
+during fuzz || true # a failure is in its line
+fuzzed=$((SECONDS - start))
+for n in "${!packages[@]}"; do
+	read -r dir package <<<"${packages[n]}"
+	printf '== soak tests of %s\n' "$dir"
+	within() { cd "$dir" && soaked "$package" "$work/$n.test"; }
+	during within || true # so is a test's
+done

@@ -167,8 +167,8 @@ func (w *world) checkers() map[string][]string {
 	}
 }
 
-// TestTamperedDatabase changes a log in every way that SQL offers a superuser, and has it checked.
-func TestTamperedDatabase(t *testing.T) {
+// TestTamperedDatabaseSoak changes a log in every way that SQL offers a superuser, and has it checked.
+func TestTamperedDatabaseSoak(t *testing.T) {
 	t.Parallel()
 	w := quiet(t)
 	for who, env := range w.checkers() {

@@ -2,7 +2,8 @@
 // that counts: "N passed, N failed, N skipped". It fails if anything failed, and also if nothing ran.
 //
 // Counting here, from every step's result, is what makes the last line of `make test` the whole truth: a package that does
-// not build, a test that was running when its process died and a step outside Go each count as a failure.
+// not build, a test or package that was running when its process died and a step outside Go each count as a failure, and so
+// does a test that was expected and did not pass: left out, it would look like success.
 package main
 
 import (
@@ -13,11 +14,12 @@ import (
 
 func main() {
 	steps := flag.String("steps", "", "a `file` with results of other steps: lines of pass, fail or skip, then a name")
+	expect := flag.String("expect", "", "a `file` that lists what must have passed: lines of a package and a test")
 	report := flag.String("report", "", "write a Markdown report with everything measured to this `file`")
 	title := flag.String("title", "Tests", "the report's heading")
 	flag.Parse()
 	t := newTally(os.Stdout)
-	if err := run(t, *steps, *report, *title); err != nil {
+	if err := run(t, *steps, *expect, *report, *title); err != nil {
 		fmt.Fprintln(os.Stderr, "summary:", err)
 		os.Exit(2)
 	}
@@ -26,17 +28,23 @@ func main() {
 	}
 }
 
-func run(t *tally, steps, report, title string) error {
+func run(t *tally, steps, expect, report, title string) error {
 	if err := t.read(os.Stdin); err != nil {
 		return fmt.Errorf("read test output: %w", err)
 	}
-	if steps != "" {
-		body, err := os.ReadFile(steps)
-		if err != nil {
-			return fmt.Errorf("read steps: %w", err)
+	for _, list := range []struct {
+		file string
+		take func(string) error
+	}{{steps, t.steps}, {expect, t.expect}} {
+		if list.file == "" {
+			continue
 		}
-		if err := t.steps(string(body)); err != nil {
-			return fmt.Errorf("read %s: %w", steps, err)
+		body, err := os.ReadFile(list.file)
+		if err != nil {
+			return fmt.Errorf("read list: %w", err)
+		}
+		if err := list.take(string(body)); err != nil {
+			return fmt.Errorf("read %s: %w", list.file, err)
 		}
 	}
 	t.close()

@@ -26,6 +26,9 @@ type test struct {
 	result    string // pass, fail, skip; "" while it runs
 	output    []string
 	seconds   float64
+	begun     bool
+	expected  bool   // must have passed
+	note      string // what is to be said of a step
 }
 
 type tally struct {
@@ -61,6 +64,8 @@ func (t *tally) read(in io.Reader) error {
 func (t *tally) take(e event) {
 	x := t.find(cmp.Or(e.Package, e.ImportPath), e.Test)
 	switch e.Action {
+	case "start", "run":
+		x.begun = true
 	case "output", "build-output":
 		x.output = append(x.output, e.Output)
 		if _, fact, ok := strings.Cut(e.Output, "measured: "); ok {
@@ -119,39 +124,75 @@ func (t *tally) steps(body string) error {
 		}
 		name, why, _ := strings.Cut(name, ": ")
 		x := t.find("step", name)
-		x.result = result
+		x.result, x.note = result, why
 		x.output = []string{"skipped: " + why}
 		switch result {
 		case "skip":
 			t.show(x)
 		case "fail":
-			fmt.Fprintf(t.out, "FAIL  step %s\n", name)
+			fmt.Fprintf(t.out, "FAIL  step %s\n", strings.TrimSuffix(name+": "+why, ": "))
 		}
 	}
 	return nil
 }
 
+// expect takes a list of what must have passed, a package and a test in each line: what is skipped has failed, and so has
+// what never ran, whatever a process said when it ended.
+func (t *tally) expect(body string) error {
+	for line := range strings.Lines(body) {
+		pkg, name, ok := strings.Cut(strings.TrimSpace(line), " ")
+		if !ok {
+			return fmt.Errorf("not a package and a test: %q", line)
+		}
+		t.find(pkg, name).expected = true
+	}
+	return nil
+}
+
+// verdict is what counts: pass, fail, skip, or nothing for a package whose tests say it all.
+func (t *tally) verdict(x *test) string {
+	switch {
+	case x.name != "" && (x.result == "" || x.expected && x.result != "pass"):
+		return "fail"
+	case x.name != "":
+		return x.result
+	case x.result == "" && x.begun, x.result == "fail" && !t.failedInside(x.pkg):
+		return "fail"
+	}
+	return ""
+}
+
 // counts counts tests, and packages that failed without a test of theirs failing.
 func (t *tally) counts() (passed, failed, skipped int) {
 	for _, x := range t.order {
-		switch {
-		case x.name == "" && (x.result != "fail" || t.failedInside(x.pkg)):
-		case x.result == "pass":
+		switch t.verdict(x) {
+		case "pass":
 			passed++
-		case x.result == "skip":
+		case "skip":
 			skipped++
-		default:
+		case "fail":
 			failed++
 		}
 	}
 	return passed, failed, skipped
 }
 
+// why is how a test failed that did not say so itself.
+func (x *test) why() string {
+	switch {
+	case x.result == "skip":
+		return "it must not be skipped"
+	case x.begun || x.output != nil:
+		return "it was running when its process ended"
+	}
+	return "it never ran"
+}
+
 // close tells of tests that never ended, and prints the line that counts.
 func (t *tally) close() {
 	for _, x := range t.order {
-		if x.result == "" && x.name != "" {
-			fmt.Fprintf(t.out, "FAIL  %s %s: it was running when its process ended\n", short(x.pkg), x.name)
+		if t.verdict(x) == "fail" && x.result != "fail" {
+			fmt.Fprintf(t.out, "FAIL  %s %s: %s\n", short(x.pkg), x.name, x.why())
 		}
 	}
 	passed, failed, skipped := t.counts()
@@ -168,17 +209,39 @@ func (t *tally) markdown(title string) string {
 	passed, failed, skipped := t.counts()
 	fmt.Fprintf(&b, "# %s\n\n%d passed, %d failed, %d skipped\n\n| test | result | seconds |\n|---|---|---|\n", title, passed, failed, skipped)
 	for _, x := range t.order {
-		if x.name != "" && !strings.Contains(x.name, "/") {
-			fmt.Fprintf(&b, "| %s %s | %s | %.1f |\n", short(x.pkg), x.name, cmp.Or(x.result, "did not end"), x.seconds)
+		if x.pkg != "step" && !strings.Contains(x.name, "/") && (x.name != "" || t.verdict(x) == "fail") {
+			fmt.Fprintf(&b, "| %s %s | %s | %.1f |\n", short(x.pkg), x.name, t.outcome(x), x.seconds)
 		}
 	}
-	if len(t.measured) > 0 {
-		b.WriteString("\n## Measured\n\n")
-		for _, m := range t.measured {
-			fmt.Fprintf(&b, "- %s\n", m)
+	section := func(heading, line, of string) {
+		if !strings.Contains(b.String(), "## "+heading) {
+			fmt.Fprintf(&b, "\n## %s\n\n", heading)
+		}
+		fmt.Fprintf(&b, line, of)
+	}
+	for _, m := range t.measured {
+		section("Measured", "- %s\n", m)
+	}
+	for _, x := range t.order {
+		if x.pkg == "step" {
+			section("Beside the tests", "- %s\n", strings.TrimSuffix(fmt.Sprintf("%s: %s, %s", x.name, t.outcome(x), x.note), ", "))
+		}
+	}
+	for _, x := range t.order {
+		if x.pkg != "step" && t.verdict(x) == "fail" {
+			said := x.output[max(0, len(x.output)-60):]
+			section("What failed said", "%s", fmt.Sprintf("%s %s\n\n```\n%s```\n\n", short(x.pkg), x.name, strings.Join(said, "")))
 		}
 	}
 	return b.String()
+}
+
+// outcome is a result in words.
+func (t *tally) outcome(x *test) string {
+	if t.verdict(x) == "fail" && x.result != "fail" {
+		return "fail: " + x.why()
+	}
+	return x.result
 }
 
 func short(pkg string) string {

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"strings"
 	"testing"
 )
@@ -25,6 +26,8 @@ func TestLastLine(t *testing.T) {
 {"Action":"fail",` + m + `,"FailedBuild":"github.com/avouch-dev/avouch/audit"}`, "", "0 passed, 1 failed, 0 skipped", "undefined: x", false},
 		{"died", `{"Action":"run",` + m + `,"Test":"TestA"}
 {"Action":"pass",` + m + `,"Test":"TestB"}`, "", "1 passed, 1 failed, 0 skipped", "TestA: it was running", false},
+		{"died after its last test", `{"Action":"start",` + m + `}
+{"Action":"pass",` + m + `,"Test":"TestB"}`, "", "1 passed, 1 failed, 0 skipped", "FAIL  audit : it was running", false},
 		{"skipped", `{"Action":"output",` + m + `,"Test":"TestA","Output":"    a_test.go:3: skipped: no kernel\n"}
 {"Action":"skip",` + m + `,"Test":"TestA"}
 {"Action":"pass",` + m + `,"Test":"TestB"}`, "", "1 passed, 0 failed, 1 skipped", "TestA: no kernel", true},
@@ -58,6 +61,35 @@ func TestLastLine(t *testing.T) {
 	}
 }
 
+func TestExpected(t *testing.T) {
+	t.Parallel()
+	const m = `"Package":"p"`
+	for _, c := range []struct{ name, events, steps, want, shown string }{
+		{"passed", `{"Action":"run",` + m + `,"Test":"TestSoak"}
+{"Action":"pass",` + m + `,"Test":"TestSoak"}`, "pass fuzz a FuzzB: 12 executions\n", "2 passed, 0 failed, 0 skipped", ""},
+		{"skipped", `{"Action":"skip",` + m + `,"Test":"TestSoak"}`, "pass fuzz a FuzzB: 12 executions\n", "1 passed, 1 failed, 0 skipped", "p TestSoak: it must not be skipped"},
+		{"ended with success before its time", `{"Action":"start",` + m + `}
+{"Action":"pass",` + m + `}`, "pass fuzz a FuzzB: 12 executions\n", "1 passed, 1 failed, 0 skipped", "p TestSoak: it never ran"},
+		{"a step is missing", `{"Action":"pass",` + m + `,"Test":"TestSoak"}`, "", "1 passed, 1 failed, 0 skipped", "step fuzz a FuzzB: it never ran"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			var out strings.Builder
+			x := newTally(&out)
+			if err := errors.Join(x.read(strings.NewReader(c.events)), x.steps(c.steps), x.expect("p TestSoak\nstep fuzz a FuzzB\n")); err != nil {
+				t.Fatal(err)
+			}
+			x.close()
+			if got := out.String(); !strings.HasSuffix(got, c.want+"\n") || !strings.Contains(got, c.shown) {
+				t.Errorf("want %q and %q, got\n%s", c.shown, c.want, got)
+			}
+		})
+	}
+	if newTally(&strings.Builder{}).expect("TestSoak\n") == nil {
+		t.Error("a test without its package is accepted")
+	}
+}
+
 func TestReport(t *testing.T) {
 	t.Parallel()
 	x := newTally(&strings.Builder{})
@@ -67,8 +99,14 @@ func TestReport(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	if err := errors.Join(x.steps("pass fuzz a FuzzB: 12 executions\n"), x.expect("p TestSoak\np TestGoneSoak\n")); err != nil {
+		t.Fatal(err)
+	}
 	got := x.markdown("Soak")
-	for _, want := range []string{"# Soak\n", "2 passed, 0 failed", "| p TestSoak | pass | 61.0 |", "- p TestSoak: 0 of 100,000"} {
+	for _, want := range []string{
+		"# Soak\n", "3 passed, 1 failed", "| p TestSoak | pass | 61.0 |", "| p TestGoneSoak | fail: it never ran |", "- p TestSoak: 0 of 100,000",
+		"- fuzz a FuzzB: pass, 12 executions\n", "## What failed said\n\np TestGoneSoak\n",
+	} {
 		if !strings.Contains(got, want) {
 			t.Errorf("%q is not in\n%s", want, got)
 		}
