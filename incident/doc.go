@@ -1,5 +1,4 @@
-// Package incident keeps the record of what is wrong: faults of a tenant's log, of the installation, of a leaked key. It
-// is the minimum that the verification pass needs; notices and the status page come later.
+// Package incident keeps the record of what is wrong: faults of a tenant's log, of the installation, of a leaked key.
 //
 // What it promises:
 //
@@ -8,6 +7,9 @@
 //     TestRaisedAtOnce.
 //  3. A tenant sees its own incidents and no others; the platform's are the platform's: TestOthersSeeNothing.
 //  4. Reading them over HTTP takes audit:read: TestRoute.
+//  5. Whoever must act is told by mail, asked for in the transaction that opens the incident: its organisation, or the
+//     operator of the installation; if there is nobody to tell, the server's log says so as an error:
+//     server.TestIncidentNotice, server.TestInstallationIncidentNotice.
 //
 // The words of an incident are Avouch's own. They are rows of a table in plain text, so they hold no personal data and
 // nothing that a caller wrote; raise with identifiers only.

@@ -17,6 +17,7 @@ type Change struct {
 	ContactEmail  *string
 	TokenLifetime *time.Duration
 	LiveTokens    *int
+	Badge         *bool
 }
 
 // The limits of an organisation's settings.
@@ -58,7 +59,7 @@ func (r *Room) Update(ctx context.Context, c tenantdb.Caller, ifMatch string, ch
 		return Organisation{}, fmt.Errorf("org.Update: %w", err)
 	}
 	err = r.cfg.DB.Change(ctx, c, func(tx *tenantdb.Tx) (audit.Event, error) {
-		if o, err = load(ctx, &tx.ReadTx); err != nil {
+		if o, err = load(ctx, &tx.ReadTx, r.month()); err != nil {
 			return audit.Event{}, err
 		}
 		if err := web.MustMatch(ifMatch, o.Version); err != nil {
@@ -100,52 +101,12 @@ func (ch Change) apply(o *Organisation, contact []byte) audit.Event {
 		o.LiveTokens = *n
 		e.Public = append(e.Public, audit.Field{Name: "live_tokens", Value: fmt.Sprint(*n)})
 	}
+	if b := ch.Badge; b != nil && *b != o.Badge {
+		o.Badge = *b
+		e.Public = append(e.Public, audit.Field{Name: "badge", Value: fmt.Sprint(*b)})
+	}
 	if len(e.Private)+len(e.Public) > 0 {
 		e.Type = "organisation.changed"
 	}
 	return e
-}
-
-// Suspend stops an organisation: its keys authenticate nobody and its agents are verified by nobody, from the moment that
-// this returns. by is the operator: a system caller of that organisation. The reason is for the organisation to read.
-func (r *Room) Suspend(ctx context.Context, by tenantdb.Caller, reason string) error {
-	return r.suspension(ctx, by, "organisation.suspended", reason, r.instant())
-}
-
-// Resume undoes Suspend.
-func (r *Room) Resume(ctx context.Context, by tenantdb.Caller, reason string) error {
-	return r.suspension(ctx, by, "organisation.resumed", reason, time.Time{})
-}
-
-func (r *Room) suspension(ctx context.Context, by tenantdb.Caller, typ, reason string, at time.Time) error {
-	switch {
-	case by.Actor().Kind != audit.ActorSystem:
-		return problem.New(problem.Denied, "Only the operator suspends and resumes organisations.")
-	case by.Tenant() == tenantdb.Platform:
-		return problem.New(problem.Invalid, "The installation's own organisation cannot be suspended.")
-	case len(reason) > 1000:
-		return problem.New(problem.Invalid, "The reason is longer than 1000 bytes.")
-	}
-	_, err := r.cfg.DB.Head(ctx, by.Tenant()) // an id that was mistyped is missing, and not a fault of the key store
-	if err == nil {
-		err = r.cfg.Ring.Prepare(ctx, by.Tenant(), audit.SubjectID{})
-	}
-	if err == nil {
-		err = r.cfg.DB.Change(ctx, by, func(tx *tenantdb.Tx) (audit.Event, error) {
-			o, err := load(ctx, &tx.ReadTx)
-			if err != nil || o.SuspendedAt.IsZero() == at.IsZero() {
-				return audit.Event{}, err
-			}
-			o.SuspendedAt = at
-			o.Version++
-			return audit.Event{
-				Type: typ, Target: audit.Target{Kind: "organisation", ID: o.ID.String()}, Alters: true,
-				Private: []audit.Field{{Name: "reason", Value: reason}},
-			}, update(ctx, tx, o)
-		})
-	}
-	if err != nil {
-		return fmt.Errorf("org.suspension: %w", err)
-	}
-	return nil
 }

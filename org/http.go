@@ -23,7 +23,9 @@ func (r *Room) Routes(api *web.API[tenantdb.Caller]) {
 	}, r.update)
 	web.Handle(api, web.Op{
 		ID: "sign-up", Method: http.MethodPost, Path: "/api/v1/organisations", Tags: tags, Status: http.StatusCreated, Access: web.Public,
-		Summary: "Make an organisation", Description: "Its first owner key is in the answer, and nowhere else: it is shown once. Not every installation lets strangers do this.",
+		Summary: "Make an organisation", Description: "Its first owner key is in the answer, and nowhere else: it is shown once. Not every installation lets strangers do this, and none as often as they like.\n\n" +
+			"It takes no `Idempotency-Key`: kept answers belong to a caller, and here is none yet. If the answer is lost, sign up again: " +
+			"the first organisation stays empty, and nobody has its key.",
 	}, r.signUp)
 }
 
@@ -35,13 +37,15 @@ type View struct {
 	CreatedAt     time.Time         `json:"created_at"`
 	TokenLifetime int               `json:"token_lifetime_seconds" doc:"How long a new token of an agent lives unless less is asked for"`
 	LiveTokens    int               `json:"live_tokens" doc:"How many unexpired, unrevoked tokens an agent may have"`
-	MonthlyQuota  *int64            `json:"monthly_quota" nullable:"true" doc:"Verifications a month with owner keys; null is unlimited"`
+	MonthlyQuota  *int64            `json:"monthly_quota" nullable:"true" doc:"Verifications a month with owner keys, which the operator sets; null is unlimited"`
+	Used          *int64            `json:"used_this_month" nullable:"true" doc:"How many of them are used, in the month of UTC; null where they are unlimited, and not counted"`
+	Badge         bool              `json:"badge" doc:"Whether the public page /verified?service=<tenant_id> shows your name, and when you last verified an agent"`
 	Version       int64             `json:"version" doc:"Counts the changes; the ETag"`
 }
 
 func view(o Organisation) View {
 	return View{
-		o.ID, o.Name, o.ContactEmail, o.CreatedAt.UTC(), int(o.TokenLifetime.Seconds()), o.LiveTokens, o.MonthlyQuota, o.Version,
+		o.ID, o.Name, o.ContactEmail, o.CreatedAt.UTC(), int(o.TokenLifetime.Seconds()), o.LiveTokens, o.MonthlyQuota, o.Used, o.Badge, o.Version,
 	}
 }
 
@@ -65,11 +69,12 @@ type updateInput struct {
 		ContactEmail  *string `json:"contact_email,omitempty" maxLength:"254" doc:"Empty takes it away"`
 		TokenLifetime *int    `json:"token_lifetime_seconds,omitempty" minimum:"300" maximum:"86400"`
 		LiveTokens    *int    `json:"live_tokens,omitempty" minimum:"1" maximum:"100000"`
+		Badge         *bool   `json:"badge,omitempty" doc:"Whether to show in public, at /verified, that you verify agents, and when you last did"`
 	}
 }
 
 func (r *Room) update(ctx context.Context, c tenantdb.Caller, in *updateInput) (*output, error) {
-	ch := Change{Name: in.Body.Name, ContactEmail: in.Body.ContactEmail, LiveTokens: in.Body.LiveTokens}
+	ch := Change{Name: in.Body.Name, ContactEmail: in.Body.ContactEmail, LiveTokens: in.Body.LiveTokens, Badge: in.Body.Badge}
 	if s := in.Body.TokenLifetime; s != nil {
 		ch.TokenLifetime = new(time.Duration(*s) * time.Second)
 	}
@@ -100,7 +105,11 @@ func (r *Room) signUp(ctx context.Context, _ tenantdb.Caller, in *signUpInput) (
 	if !r.cfg.SignUp {
 		return nil, problem.New(problem.Denied, "Sign-up is closed here: ask the operator for an organisation.")
 	}
-	made, err := r.Create(ctx, NewOrganisation{in.Body.Name, in.Body.ContactEmail, web.MetaOf(ctx)})
+	meta := web.MetaOf(ctx)
+	if err := r.signUps.admit(meta.Address, r.cfg.Now()); err != nil {
+		return nil, err
+	}
+	made, err := r.Create(ctx, NewOrganisation{in.Body.Name, in.Body.ContactEmail, meta})
 	if err != nil {
 		return nil, err
 	}

@@ -34,7 +34,7 @@ func (r *Room) EnsurePlatform(ctx context.Context) error {
 
 func (r *Room) platformExists(ctx context.Context) (bool, error) {
 	err := r.cfg.DB.Read(ctx, tenantdb.System(tenantdb.Platform, "start"), func(tx *tenantdb.ReadTx) error {
-		_, err := load(ctx, tx)
+		_, err := load(ctx, tx, r.month())
 		return err
 	})
 	if problem.Is(err, problem.Missing) {

@@ -30,25 +30,40 @@ type Config struct {
 	// MonthlyQuota is a new organisation's verifications a month; nil is unlimited. DefaultQuota is what an installation
 	// begins with.
 	MonthlyQuota *int64
-	SignUp       bool             // whether strangers may make organisations
-	Now          func() time.Time // nil is time.Now
+	SignUp       bool // whether strangers may make organisations
+	// SignUpsPerHour is how many of them one address may make in an hour, on each server; 0 is DefaultSignUps, a negative
+	// one is unlimited.
+	SignUpsPerHour int
+	Now            func() time.Time // nil is time.Now
 }
 
 // DefaultQuota is an organisation's verifications a month, unless the installation says otherwise.
 const DefaultQuota = 10_000
 
 // Room is the organisations.
-type Room struct{ cfg Config }
+type Room struct {
+	cfg     Config
+	signUps *pace
+}
 
 // New makes the room.
 func New(cfg Config) *Room {
 	if cfg.Now == nil {
 		cfg.Now = time.Now
 	}
-	return &Room{cfg}
+	if cfg.SignUpsPerHour == 0 {
+		cfg.SignUpsPerHour = DefaultSignUps
+	}
+	return &Room{cfg: cfg, signUps: newPace(cfg.SignUpsPerHour)}
 }
 
 func (r *Room) instant() time.Time { return r.cfg.Now().UTC().Truncate(time.Microsecond) }
+
+// month is the period of a monthly quota's counter, as the verify room counts it.
+func (r *Room) month() int32 {
+	now := r.cfg.Now().UTC()
+	return int32(now.Year()*12 + int(now.Month()) - 1)
+}
 
 // Organisation is a tenant.
 type Organisation struct {
@@ -60,6 +75,8 @@ type Organisation struct {
 	TokenLifetime time.Duration
 	LiveTokens    int    // how many unexpired, unrevoked tokens an agent may have
 	MonthlyQuota  *int64 // verifications a month; nil is unlimited
+	Used          *int64 // of MonthlyQuota in this month; nil where it is unlimited, and nobody counts
+	Badge         bool   // whether /verified shows when it last verified an agent
 	Version       int64
 
 	contact []byte // ContactEmail, sealed
@@ -90,6 +107,9 @@ func (r *Room) Create(ctx context.Context, n NewOrganisation) (Created, error) {
 		ID: tenantdb.NewTenantID(), Name: n.Name, ContactEmail: n.ContactEmail, CreatedAt: r.instant(),
 		TokenLifetime: 24 * time.Hour, LiveTokens: 1000, MonthlyQuota: r.cfg.MonthlyQuota, Version: 1,
 	}}
+	if made.MonthlyQuota != nil {
+		made.Used = new(int64)
+	}
 	if err := r.cfg.Ring.CreateTenant(ctx, made.ID); err != nil {
 		return Created{}, fmt.Errorf("org.Create: %w", err)
 	}
@@ -198,7 +218,7 @@ func (r *Room) Get(ctx context.Context, c tenantdb.Caller) (o Organisation, err 
 		return Organisation{}, err
 	}
 	err = r.cfg.DB.Read(ctx, c, func(tx *tenantdb.ReadTx) error {
-		o, err = load(ctx, tx)
+		o, err = load(ctx, tx, r.month())
 		return err
 	})
 	if err == nil {

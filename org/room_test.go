@@ -134,14 +134,14 @@ func TestSettings(t *testing.T) {
 		t.Errorf("from another version: %v", err)
 	}
 	got, err := f.room.Update(t.Context(), f.Caller(id, "organisation:write"), `"1"`, Change{
-		Name: new("Acme SE"), ContactEmail: new("new@acme.example"), TokenLifetime: new(time.Hour), LiveTokens: new(5),
+		Name: new("Acme SE"), ContactEmail: new("new@acme.example"), TokenLifetime: new(time.Hour), LiveTokens: new(5), Badge: new(true),
 	})
 	read, readErr := f.room.Get(t.Context(), owner)
 	if err != nil || readErr != nil || got.Version != 2 || read.Name != "Acme SE" || read.ContactEmail != "new@acme.example" ||
-		read.TokenLifetime != time.Hour || read.LiveTokens != 5 || read.Version != 2 {
+		read.TokenLifetime != time.Hour || read.LiveTokens != 5 || read.Version != 2 || !read.Badge || !got.Badge {
 		t.Errorf("changed to %+v (%v), read back as %+v (%v)", got, err, read, readErr)
 	}
-	if got, err = f.room.Update(t.Context(), owner, `"2"`, Change{Name: new("Acme SE"), LiveTokens: new(5)}); err != nil || got.Version != 2 {
+	if got, err = f.room.Update(t.Context(), owner, `"2"`, Change{Name: new("Acme SE"), LiveTokens: new(5), Badge: new(true)}); err != nil || got.Version != 2 {
 		t.Errorf("a change that changes nothing: %+v, %v", got, err)
 	}
 	if got, err = f.room.Update(t.Context(), owner, `"2"`, Change{ContactEmail: new("")}); err != nil || got.ContactEmail != "" {
@@ -249,14 +249,14 @@ func TestEverythingIsRecorded(t *testing.T) {
 	t.Parallel()
 	f := open(t)
 	made, owner := f.create(t, "Acme", "")
-	for i, ch := range []Change{{Name: new("Ada's")}, {LiveTokens: new(7)}, {ContactEmail: new("ada@acme.example")}, {TokenLifetime: new(5 * time.Minute)}} {
+	for i, ch := range []Change{{Name: new("Ada's")}, {LiveTokens: new(7)}, {ContactEmail: new("ada@acme.example")}, {TokenLifetime: new(5 * time.Minute)}, {Badge: new(true)}} {
 		if _, err := f.room.Update(t.Context(), owner, web.ETag(int64(i+1)), ch); err != nil {
 			t.Fatal(err)
 		}
 	}
 	entries := f.OfType(t, made.ID, "organisation.changed")
-	if len(entries) != 4 || entries[0].Private["name"] != "Ada's" || entries[1].Field("live_tokens") != "7" ||
-		entries[2].Private["contact_email"] != "ada@acme.example" || entries[3].Field("token_lifetime_seconds") != "300" {
+	if len(entries) != 5 || entries[0].Private["name"] != "Ada's" || entries[1].Field("live_tokens") != "7" ||
+		entries[2].Private["contact_email"] != "ada@acme.example" || entries[3].Field("token_lifetime_seconds") != "300" || entries[4].Field("badge") != "true" {
 		t.Errorf("the log is %+v", entries)
 	}
 	for _, e := range entries {
@@ -372,15 +372,16 @@ func TestSignUp(t *testing.T) {
 	}
 	mine := doortest.Request{Method: "GET", Path: "/api/v1/organisation", Key: key}
 	got := doortest.Call(t, api, mine)
-	if got.Status != http.StatusOK || got.Body["contact_email"] != "ops@acme.example" || got.Body["token_lifetime_seconds"] != 86400.0 || got.Body["owner_key"] != nil {
+	if got.Status != http.StatusOK || got.Body["contact_email"] != "ops@acme.example" || got.Body["token_lifetime_seconds"] != 86400.0 || got.Body["owner_key"] != nil ||
+		got.Body["badge"] != false || got.Body["monthly_quota"] != nil || got.Body["used_this_month"] != nil {
 		t.Errorf("get: %+v", got)
 	}
-	mine.Method, mine.Body = "PATCH", map[string]any{"token_lifetime_seconds": 600, "live_tokens": 3}
+	mine.Method, mine.Body = "PATCH", map[string]any{"token_lifetime_seconds": 600, "live_tokens": 3, "badge": true}
 	if a := doortest.Call(t, api, mine); a.Status != http.StatusPreconditionRequired {
 		t.Errorf("patch without If-Match: %+v", a)
 	}
 	mine.Header = map[string]string{"If-Match": got.Header.Get("ETag")}
-	if a := doortest.Call(t, api, mine); a.Status != http.StatusOK || a.Body["token_lifetime_seconds"] != 600.0 || a.Header.Get("ETag") != `"2"` {
+	if a := doortest.Call(t, api, mine); a.Status != http.StatusOK || a.Body["token_lifetime_seconds"] != 600.0 || a.Body["badge"] != true || a.Header.Get("ETag") != `"2"` {
 		t.Errorf("patch: %+v", a)
 	}
 	mine.Key = ""

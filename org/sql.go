@@ -12,13 +12,15 @@ import (
 	"github.com/avouch-dev/avouch/tenantdb"
 )
 
-const loadSQL = `SELECT tenant_id, name, contact, created_at, suspended_at, extract(epoch FROM token_lifetime)::bigint, live_tokens, monthly_quota, version
-FROM avouch.organisation WHERE tenant_id = $1`
+const loadSQL = `SELECT o.tenant_id, o.name, o.contact, o.created_at, o.suspended_at, extract(epoch FROM o.token_lifetime)::bigint, o.live_tokens, o.monthly_quota,
+  CASE WHEN o.monthly_quota IS NULL THEN NULL WHEN c.period = $2 THEN c.used ELSE 0 END, o.badge, o.version
+FROM avouch.organisation o LEFT JOIN avouch.counter c ON c.tenant_id = o.tenant_id AND c.subject = 'verify' WHERE o.tenant_id = $1`
 
-func load(ctx context.Context, tx *tenantdb.ReadTx) (o Organisation, err error) {
+func load(ctx context.Context, tx *tenantdb.ReadTx, month int32) (o Organisation, err error) {
 	var suspended *time.Time
 	var lifetime int64
-	err = tx.QueryRow(ctx, loadSQL, tx.Tenant()).Scan(&o.ID, &o.Name, &o.contact, &o.CreatedAt, &suspended, &lifetime, &o.LiveTokens, &o.MonthlyQuota, &o.Version)
+	err = tx.QueryRow(ctx, loadSQL, tx.Tenant(), month).Scan(&o.ID, &o.Name, &o.contact, &o.CreatedAt, &suspended, &lifetime, &o.LiveTokens, &o.MonthlyQuota,
+		&o.Used, &o.Badge, &o.Version)
 	if errors.Is(err, pgx.ErrNoRows) {
 		return o, problem.New(problem.Missing, "There is no such organisation.")
 	}
@@ -56,10 +58,11 @@ func insert(ctx context.Context, tx *tenantdb.Tx, o Organisation) error {
 }
 
 const updateSQL = `UPDATE avouch.organisation
-SET name = $2, contact = $3, suspended_at = $4, token_lifetime = make_interval(secs => $5), live_tokens = $6, version = $7 WHERE tenant_id = $1`
+SET name = $2, contact = $3, suspended_at = $4, token_lifetime = make_interval(secs => $5), live_tokens = $6, monthly_quota = $7, badge = $8, version = $9
+WHERE tenant_id = $1`
 
 func update(ctx context.Context, tx *tenantdb.Tx, o Organisation) error {
-	n, err := tx.Exec(ctx, updateSQL, o.ID, o.Name, o.contact, orNull(o.SuspendedAt), o.TokenLifetime.Seconds(), o.LiveTokens, o.Version)
+	n, err := tx.Exec(ctx, updateSQL, o.ID, o.Name, o.contact, orNull(o.SuspendedAt), o.TokenLifetime.Seconds(), o.LiveTokens, o.MonthlyQuota, o.Badge, o.Version)
 	if err == nil && n != 1 {
 		err = fmt.Errorf("%d rows", n)
 	}

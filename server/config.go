@@ -31,9 +31,10 @@ type Config struct {
 	TLSCertFile    string   `env:"AVOUCH_TLS_CERT_FILE" help:"Certificate chain, PEM."`
 	TLSKeyFile     string   `env:"AVOUCH_TLS_KEY_FILE" help:"Its private key, PEM."`
 
-	SignUp       bool  `env:"AVOUCH_SIGN_UP" help:"Let anyone make an organisation."`
-	TenantQuota  int64 `env:"AVOUCH_TENANT_QUOTA" default:"10000" help:"Verifications a month of a new organisation's owner keys; negative is unlimited."`
-	ServiceQuota int64 `env:"AVOUCH_SERVICE_QUOTA" default:"100000" help:"Verifications a month of a new service key; negative is unlimited."`
+	SignUp         bool  `env:"AVOUCH_SIGN_UP" help:"Let anyone make an organisation."`
+	SignUpsPerHour int   `env:"AVOUCH_SIGN_UPS_PER_HOUR" default:"10" help:"Organisations that one client address may make in an hour, on each server; negative is unlimited."`
+	TenantQuota    int64 `env:"AVOUCH_TENANT_QUOTA" default:"10000" help:"Verifications a month of a new organisation's owner keys; negative is unlimited."`
+	ServiceQuota   int64 `env:"AVOUCH_SERVICE_QUOTA" default:"100000" help:"Verifications a month of a new service key; negative is unlimited."`
 
 	OTLPEndpoint  string      `env:"AVOUCH_OTLP_ENDPOINT" help:"Where traces go: an OTLP/HTTP address, https://collector:4318. Off by default."`
 	OTLPCAFile    string      `name:"otlp-ca-file" env:"AVOUCH_OTLP_CA_FILE" help:"Authority of the collector's certificate."`
@@ -41,6 +42,7 @@ type Config struct {
 	OTLPKeyFile   string      `env:"AVOUCH_OTLP_KEY_FILE" help:"Its private key."`
 	TraceSeconds  float64     `env:"AVOUCH_TRACES_PER_SECOND" default:"50" help:"How many requests a second are traced at most."`
 	SecurityEmail string      `env:"AVOUCH_SECURITY_CONTACT" help:"Contact of /.well-known/security.txt: a mailto: or https: address."`
+	OperatorEmail string      `env:"AVOUCH_OPERATOR_EMAIL" help:"Where incidents of the installation itself are mailed."`
 	Mail          mail.Config `embed:"" prefix:"mail-"`
 
 	// Development is set by `avouch dev`: plain HTTP on loopback, no quotas, a page that shows the mail that was sent.
@@ -124,6 +126,14 @@ func (c *Config) loopback(hostport string) bool {
 	}
 	a, err := netip.ParseAddr(host)
 	return err == nil && a.IsLoopback()
+}
+
+// signUps is unlimited in development, where whoever tries things out signs up as often as there are things to try.
+func (c *Config) signUps() int {
+	if c.Development {
+		return -1
+	}
+	return c.SignUpsPerHour
 }
 
 func limit(n int64) *int64 {

@@ -4,10 +4,17 @@
 // What it promises:
 //
 //  1. It starts only on a database and with keys that hold what the rooms promise: TestRefusesToStart.
-//  2. A request that an operation refuses to a known caller is in its organisation's log: TestRefusalsAreRecorded. What is
-//     refused before anybody is asked (an unknown path, a wrong method), or by /verify without a decision, is counted by
-//     address in the platform's log, as are the refusals of nobody.
-//  3. Another organisation's key gets nothing on any route: TestOtherTenantGetsNothing walks all of them.
-//  4. A create that is repeated with its Idempotency-Key happens once: TestIdempotencyKey.
-//  5. It says that it is ready only while it can answer: TestReadiness.
+//  2. A request that an operation refuses to a known caller is in its organisation's log, with its own entry or in a
+//     count: TestRefusalsAreRecorded, TestVerifyRefusalsAreRecorded. What is refused before anybody is asked (an unknown
+//     path, a wrong method) is counted by address in the platform's log, as are the refusals of nobody:
+//     TestRefusalsOfNobodyAreCounted.
+//  3. No flood of what is refused is a flood of entries, in whichever log, and each refusal is counted in one:
+//     TestFloodOfBadRequests, TestFloodWithARevokedKey, TestFloodOfLeaks, TestRefusalsAreBounded, TestRefusalsEachMinute.
+//     What cannot be written is counted until it can be, and at the stop: TestRefusalThatCouldNotBeWritten,
+//     TestUnavailableIsCounted, TestRefusalThatIsNoEntry, TestRefusalsOutlastTheDatabase. A server that is killed loses the
+//     counts of up to a minute.
+//  4. Another organisation's key gets nothing on any route: TestOtherTenantGetsNothing walks all of them.
+//  5. A create that is repeated with its Idempotency-Key happens once: TestIdempotencyKey.
+//  6. It says that it is ready only while it can answer: TestReadiness.
+//  7. What the operator's commands change holds on the servers that run: TestQuotaOnAnotherServer.
 package server

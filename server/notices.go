@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net/http"
+	netmail "net/mail"
 	"time"
 
 	"github.com/avouch-dev/avouch/incident"
@@ -15,6 +17,11 @@ import (
 
 // openMail chooses how notices leave: by SMTP if a server is named, into a page in development, and else not at all.
 func (s *Server) openMail(context.Context) error {
+	if s.cfg.OperatorEmail != "" {
+		if _, err := netmail.ParseAddress(s.cfg.OperatorEmail); err != nil {
+			return fmt.Errorf("%w: AVOUCH_OPERATOR_EMAIL is not an e-mail address", ErrConfig)
+		}
+	}
 	switch {
 	case s.cfg.Mail.Server != "":
 		sender, err := mail.NewSMTP(s.cfg.Mail)
@@ -59,6 +66,9 @@ func (s *Server) resolve(ctx context.Context, j mail.Job) (to string, data any, 
 	if err != nil {
 		return "", nil, fmt.Errorf("server.resolve: %w", err)
 	}
+	if t == tenantdb.Platform {
+		o.Name, o.ContactEmail = "the installation "+s.URL(), s.cfg.OperatorEmail
+	}
 	switch j.Template {
 	case mail.KeyLeaked:
 		k, err := s.Keys.Get(ctx, c, j.IDs["key"])
@@ -66,7 +76,7 @@ func (s *Server) resolve(ctx context.Context, j mail.Job) (to string, data any, 
 			return "", nil, fmt.Errorf("server.resolve: %w", err)
 		}
 		return o.ContactEmail, mail.KeyLeakedData{
-			Organisation: o.Name, KeyName: k.Name, Hint: k.Hint, Where: j.IDs["where"], When: j.IDs["at"], RequestID: j.IDs["request"], URL: s.URL() + "/docs",
+			Organisation: o.Name, KeyName: k.Name, Hint: k.Hint, Where: j.IDs["where"], When: j.IDs["at"], RequestID: j.IDs["request"], URL: s.URL() + "/docs#create-key",
 		}, nil
 	case mail.Incident:
 		id, err := incident.ParseID(j.IDs["incident"])
@@ -77,7 +87,16 @@ func (s *Server) resolve(ctx context.Context, j mail.Job) (to string, data any, 
 		if err != nil {
 			return "", nil, fmt.Errorf("server.resolve: %w", err)
 		}
-		return o.ContactEmail, mail.IncidentData{Organisation: o.Name, Kind: in.Kind, Detail: in.Detail, When: in.Opened.UTC().Format(time.RFC1123), ID: in.ID.String(), URL: s.URL() + "/docs"}, nil
+		data := mail.IncidentData{
+			Organisation: o.Name, Kind: in.Kind, Detail: in.Detail, When: in.Opened.UTC().Format(time.RFC1123), ID: in.ID.String(), URL: s.URL() + "/docs#list-incidents",
+		}
+		if in.Subject != "" {
+			data.Detail = "About " + in.Subject + ": " + in.Detail
+		}
+		if t == tenantdb.Platform {
+			data.Detail, data.URL = data.Detail+" `avouch incidents list` shows what is open.", "" // the installation has no key for the API
+		}
+		return o.ContactEmail, data, nil
 	}
 	return "", nil, fmt.Errorf("server.resolve: no template %q", j.Template)
 }
@@ -85,4 +104,25 @@ func (s *Server) resolve(ctx context.Context, j mail.Job) (to string, data any, 
 // tellOfIncident asks for a notice in the transaction that opens the incident.
 func tellOfIncident(ctx context.Context, tx *tenantdb.Tx, in incident.Incident) error {
 	return tx.Enqueue(ctx, mail.Job{Tenant: tx.Tenant().String(), Template: mail.Incident, IDs: map[string]string{"incident": in.ID.String()}})
+}
+
+// raise opens an incident. One of the installation that nobody gets a mail of must not go unseen: it is an error in the log.
+func (s *Server) raise(ctx context.Context, c tenantdb.Caller, kind, subject, detail string) (opened bool, err error) {
+	opened, err = s.Incident.Raise(ctx, c, kind, subject, detail)
+	if why := s.cfg.Unheard(); opened && why != "" && c.Tenant() == tenantdb.Platform {
+		s.log.LogAttrs(ctx, slog.LevelError, "an incident of the installation is mailed to nobody", slog.String("why", why),
+			slog.String("kind", kind), slog.String("subject", subject), slog.String("detail", detail))
+	}
+	return opened, err
+}
+
+// Unheard is why an incident of the installation is mailed to nobody, or "".
+func (c *Config) Unheard() string {
+	switch {
+	case c.OperatorEmail == "":
+		return "AVOUCH_OPERATOR_EMAIL is not set"
+	case c.Mail.Server == "" && !c.Development:
+		return "AVOUCH_MAIL_SERVER is not set"
+	}
+	return ""
 }

@@ -1,6 +1,7 @@
 package server
 
 import (
+	"errors"
 	"net/http"
 	"strings"
 	"testing"
@@ -65,6 +66,75 @@ func TestNoticesWaitForAMailServer(t *testing.T) {
 	must(t, err)
 	s.start(t, func(c *Config) { c.Mail = mail.Config{Server: box.addr, From: "avouch@avouch.example"} })
 	eventually(t, "the mail arrives", func() bool { return len(box.all()) == 1 })
+}
+
+// An incident of the installation goes to its operator; if nobody is told, the log says so loudly.
+func TestInstallationIncidentNotice(t *testing.T) {
+	t.Parallel()
+	s, box := newSite(t), newPostbox(t)
+	platform := tenantdb.System(tenantdb.Platform, "test")
+	loud := func() int {
+		return strings.Count(s.logged.String(), "level=ERROR msg=\"an incident of the installation is mailed to nobody\"")
+	}
+	n := s.start(t, func(c *Config) {
+		c.Mail, c.OperatorEmail = mail.Config{Server: box.addr, From: "Avouch <avouch@avouch.example>"}, "Ops <ops@host.example>"
+	})
+	for range 2 {
+		_, err := n.raise(t.Context(), platform, "log.broken", "tenant-7", "Entry 7 does not follow.")
+		must(t, err)
+	}
+	eventually(t, "the mail arrives", func() bool { return len(box.all()) > 0 })
+	h, text := plain(t, box.all()[0])
+	if !strings.Contains(h.Get("To"), "<ops@host.example>") || !strings.Contains(h.Get("Subject"), n.URL()) || !strings.Contains(text, "About tenant-7: Entry 7 does not follow.") {
+		t.Errorf("to %s: %s: %s", h.Get("To"), h.Get("Subject"), text)
+	}
+	if loud() != 0 {
+		t.Errorf("the operator was told, and yet: %s", s.logged)
+	}
+	n.stop()
+
+	quiet := s.start(t, func(c *Config) { c.Mail = mail.Config{Server: box.addr, From: "Avouch <avouch@avouch.example>"} })
+	acme := quiet.organisation(t, "Acme")
+	for _, c := range []tenantdb.Caller{platform, tenantdb.System(acme.id, "test")} {
+		_, err := quiet.raise(t.Context(), c, "log.broken", "tenant-8", "Entry 8 does not follow.")
+		must(t, err)
+	}
+	eventually(t, "no mail is left to send", func() bool {
+		left, err := s.admin.Texts(t.Context(), "SELECT id::text FROM avouch_jobs.river_job WHERE state NOT IN ('completed', 'cancelled')")
+		must(t, err)
+		return len(left) == 0
+	})
+	if all := box.all(); len(all) != 2 || loud() != 1 || !strings.Contains(s.logged.String(), "AVOUCH_OPERATOR_EMAIL is not set") {
+		t.Errorf("%d mails, %d errors: %s", len(all), loud(), s.logged)
+	}
+	quiet.stop()
+
+	dev := s.start(t, func(c *Config) { c.Development, c.OperatorEmail = true, "operator@avouch.example" })
+	_, err := dev.raise(t.Context(), platform, "log.broken", "tenant-9", "Entry 9 does not follow.")
+	must(t, err)
+	eventually(t, "the mail is in the inbox", func() bool { return len(dev.inbox.Messages()) == 1 })
+	if list := dev.get(t, "/dev/inbox", ""); !strings.Contains(list.Raw, "operator@avouch.example") || loud() != 1 {
+		t.Errorf("the inbox is %s", list.Raw)
+	}
+}
+
+// Who hears of the installation's incidents is a setting that can be wrong.
+func TestOperatorAddress(t *testing.T) {
+	t.Parallel()
+	for _, c := range []Config{{OperatorEmail: "nobody"}, {OperatorEmail: "a@b.example\r\nBcc: c@d.example"}} {
+		if err := (&Server{cfg: c}).openMail(t.Context()); !errors.Is(err, ErrConfig) || strings.Contains(err.Error(), c.OperatorEmail) {
+			t.Errorf("%q: %v", c.OperatorEmail, err)
+		}
+	}
+	for want, c := range map[string]Config{
+		"AVOUCH_OPERATOR_EMAIL is not set": {Mail: mail.Config{Server: "mail.example:25"}},
+		"AVOUCH_MAIL_SERVER is not set":    {OperatorEmail: "ops@host.example"},
+		"":                                 {OperatorEmail: "ops@host.example", Development: true},
+	} {
+		if got := c.Unheard(); got != want {
+			t.Errorf("%+v: %q", c, got)
+		}
+	}
 }
 
 // A stream that is open is asked for its right again, and it ends with the key's.

@@ -177,6 +177,7 @@ func TestClose(t *testing.T) {
 	acme := n.organisation(t, "Acme")
 	release, err := s.admin.Hold(t.Context(), acme.id.String())
 	must(t, err)
+	t.Cleanup(release)
 	done := make(chan answer, 1)
 	go func() {
 		a, err := n.try(context.Background(), ask{Method: "POST", Path: "/api/v1/scopes", Key: acme.key, Body: map[string]any{"name": "do:this", "risk": "low", "description": "x"}})
@@ -186,7 +187,7 @@ func TestClose(t *testing.T) {
 		done <- a
 	}()
 	eventually(t, "the request waits for the held head", func() bool {
-		waiting, err := s.admin.Texts(t.Context(), "SELECT pid::text FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock' AND query LIKE '%audit_head%'")
+		waiting, err := s.admin.Texts(t.Context(), "SELECT pid::text FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'")
 		must(t, err)
 		return len(waiting) > 0
 	})

@@ -162,7 +162,8 @@ func TestNarrowedKeys(t *testing.T) {
 	}
 }
 
-// TestRefusedKeyIsRecorded: a real key that does not work is in its organisation's log each time it is used.
+// TestRefusedKeyIsRecorded: a real key that does not work is in its organisation's log each time it is used; a server counts
+// a flood of them.
 func TestRefusedKeyIsRecorded(t *testing.T) {
 	t.Parallel()
 	h := open(t)

@@ -20,6 +20,8 @@
 //  7. Whatever is presented as a token, the answer is a decision and never a 5xx: TestForgeries, FuzzVerify,
 //     e2e.TestForgery.
 //  8. A key asks no further than it was made for, and one that does not work is refused and recorded: TestNarrowedKeys,
-//     TestRefusedKeyIsRecorded.
-//  9. The page /verified shows a service that wants it, and tells no other from one that does not exist: TestVerifiedPage.
+//     TestRefusedKeyIsRecorded. What is refused without a decision is in the log of the organisation that asked:
+//     server.TestVerifyRefusalsAreRecorded, server.TestUnavailableIsCounted.
+//  9. The page /verified shows a service that wants it, with the log entry of its last verification and a signed statement
+//     of that, good for ten minutes; it tells no other from one that does not exist: TestVerifiedPage.
 package verify

@@ -44,6 +44,10 @@ type shown struct {
 	Asked     bool
 	Service   string
 	Last      string
+	Log, Leaf string // where that stands
+	Seq       int64
+	Made      string // when the statement was signed, and until when it is to be believed
+	Until     string
 	Statement string
 }
 
@@ -65,6 +69,8 @@ func (r *Room) verified(w http.ResponseWriter, req *http.Request) {
 	w.Write(b.Bytes())
 }
 
+const readable = "2 January 2006, 15:04 UTC"
+
 // show fills the page of a service that lets its verifications be seen.
 func (r *Room) show(ctx context.Context, t tenantdb.TenantID, page *shown) error {
 	var found recency
@@ -79,10 +85,12 @@ func (r *Room) show(ctx context.Context, t tenantdb.TenantID, page *shown) error
 	if found.at.IsZero() {
 		return nil
 	}
-	page.Last = found.at.UTC().Format("2 January 2006, 15:04 UTC")
-	now := r.cfg.Now()
+	now := r.cfg.Now().UTC()
+	until := now.Add(10 * time.Minute)
+	page.Last, page.Log, page.Seq, page.Leaf = found.at.UTC().Format(readable), found.log.String(), found.seq, found.leaf
+	page.Made, page.Until = now.Format(readable), until.Format("15:04 UTC")
 	claims, err := json.Marshal(map[string]any{
-		"iss": r.cfg.Issuer, "sub": t.String(), "iat": now.Unix(), "exp": now.Add(10 * time.Minute).Unix(), "service": found.name,
+		"iss": r.cfg.Issuer, "sub": t.String(), "iat": now.Unix(), "exp": until.Unix(), "service": found.name,
 		"last_verification": found.at.UTC().Format(time.RFC3339), "log": found.log.String(), "seq": found.seq, "leaf": found.leaf,
 	})
 	if err != nil {

@@ -98,8 +98,13 @@ func TestVerifiedPage(t *testing.T) {
 func (h *house) statement(t *testing.T, page string, at time.Time, seq int64, leaf [32]byte) {
 	t.Helper()
 	found := regexp.MustCompile(`eyJ[\w-]+\.[\w-]+\.[\w-]+`).FindString(page)
-	if found == "" || !strings.Contains(page, at.UTC().Format("2 January 2006, 15:04 UTC")) {
+	if found == "" {
 		t.Fatalf("no statement: %s", page)
+	}
+	for _, part := range []string{at.UTC().Format("2 January 2006, 15:04 UTC"), "entry " + itoa(seq) + " of log", hexadecimal(leaf), "good until "} {
+		if !strings.Contains(page, part) {
+			t.Errorf("the page does not say %q: %s", part, page)
+		}
 	}
 	parts := strings.Split(found, ".")
 	var header struct{ KID, Typ string }

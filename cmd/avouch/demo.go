@@ -6,6 +6,7 @@ import (
 
 	"github.com/avouch-dev/avouch/agent"
 	"github.com/avouch-dev/avouch/apikey"
+	"github.com/avouch-dev/avouch/internal/web"
 	"github.com/avouch-dev/avouch/org"
 	"github.com/avouch-dev/avouch/policy"
 	"github.com/avouch-dev/avouch/server"
@@ -57,6 +58,14 @@ func demoService(ctx context.Context, s *server.Server, r *ready) error {
 
 func demoServiceKey(ctx context.Context, s *server.Server, r *ready) error {
 	t, err := tenantdb.ParseTenantID(r.ServiceTenantID)
+	if err != nil {
+		return err
+	}
+	// The service shows its verifications, so that the page of the badge has something to show.
+	o, err := s.Org.Get(ctx, demonstrator(t))
+	if err == nil {
+		_, err = s.Org.Update(ctx, demonstrator(t), web.ETag(o.Version), org.Change{Badge: new(true)})
+	}
 	if err != nil {
 		return err
 	}

@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"io"
 	"log/slog"
 	"net"
@@ -12,6 +11,7 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"strings"
 	"syscall"
 	"time"
 
@@ -64,6 +64,16 @@ func (c *devCmd) run(ctx context.Context, out io.Writer, log *slog.Logger, asJSO
 	if err := keyring.DenyDump(); err != nil {
 		return lacks("the process cannot be protected from being dumped: %w", err)
 	}
+	// The address comes first: that it is taken is told at once, and not after a database has been made.
+	before, err := c.remembered()
+	if err != nil {
+		return err
+	}
+	l, err := c.listen(before)
+	if err != nil {
+		return err
+	}
+	defer l.Close()
 	if err := os.MkdirAll(c.Dir, 0o700); err != nil {
 		return lacks("%w", err)
 	}
@@ -79,7 +89,10 @@ func (c *devCmd) run(ctx context.Context, out io.Writer, log *slog.Logger, asJSO
 	if err := prepare(ctx, pg); err != nil {
 		return err
 	}
-	return c.serve(ctx, pg, out, log, asJSON)
+	if err := c.makeKey(); err != nil {
+		return err
+	}
+	return c.serve(ctx, pg, l, before, out, log, asJSON)
 }
 
 // prepare makes the database, or brings it up to this release.
@@ -93,17 +106,12 @@ func prepare(ctx context.Context, pg *devpg.Cluster) error {
 	return nil
 }
 
-func (c *devCmd) serve(ctx context.Context, pg *devpg.Cluster, out io.Writer, log *slog.Logger, asJSON bool) error {
-	before, err := c.remembered()
+func (c *devCmd) serve(ctx context.Context, pg *devpg.Cluster, l net.Listener, before ready, out io.Writer, log *slog.Logger, asJSON bool) error {
+	issuer, err := c.issuer(before, l)
 	if err != nil {
 		return err
 	}
-	l, err := c.listen(before)
-	if err != nil {
-		return err
-	}
-	defer l.Close()
-	s, err := server.Open(ctx, c.config(pg, before, l), l.Addr().String(), log)
+	s, err := server.Open(ctx, c.config(pg, issuer), l.Addr().String(), log)
 	if err != nil {
 		return explain(err)
 	}
@@ -119,35 +127,54 @@ func (c *devCmd) serve(ctx context.Context, pg *devpg.Cluster, out io.Writer, lo
 	if err := greet(out, now, c.Dir, asJSON); err != nil {
 		return err
 	}
+	if issuer != now.URL {
+		log.InfoContext(ctx, "tokens and DIDs go on naming the address of the first start", "issuer", issuer)
+	}
 	go keepRunning(ctx, pg, log)
 	return s.Serve(ctx, l)
 }
 
-func (c *devCmd) config(pg *devpg.Cluster, before ready, l net.Listener) server.Config {
-	issuer := before.URL
+// issuer is the address of the first start, wherever later ones listen: every token and DID names it.
+func (c *devCmd) issuer(before ready, l net.Listener) (string, error) {
+	b, err := os.ReadFile(filepath.Join(c.Dir, "issuer"))
+	if err == nil {
+		return strings.TrimSpace(string(b)), nil
+	}
+	if !errors.Is(err, os.ErrNotExist) {
+		return "", lacks("%w", err)
+	}
+	issuer := before.URL // of a directory that was made before there was this file
 	if issuer == "" {
 		issuer = address(l, c.TLSCert != "")
 	}
+	return issuer, c.write("issuer", []byte(issuer+"\n"))
+}
+
+func (c *devCmd) config(pg *devpg.Cluster, issuer string) server.Config {
 	return server.Config{
-		DatabaseURL: pg.URL("avouch_server", devDatabase), PlatformKeyFile: filepath.Join(c.Dir, "keys", "platform.key"),
+		DatabaseURL: pg.URL("avouch_server", devDatabase), PlatformKeyFile: c.keyFile(),
 		KeyStore: filepath.Join(c.Dir, "keystore"), PublicURL: issuer, TLSCertFile: c.TLSCert, TLSKeyFile: c.TLSKey,
-		SignUp: true, TenantQuota: -1, ServiceQuota: -1, TraceSeconds: 50, Development: true, Version: version,
+		OperatorEmail: "operator@avouch.example", SignUp: true, TenantQuota: -1, ServiceQuota: -1, TraceSeconds: 50, Development: true, Version: thisBuild().Version,
 		PprofListen: os.Getenv("AVOUCH_PPROF_LISTEN"), OTLPEndpoint: os.Getenv("AVOUCH_OTLP_ENDPOINT"),
 	}
 }
 
-func (c *devCmd) file() string { return filepath.Join(c.Dir, "dev.json") }
+func (c *devCmd) keyFile() string { return filepath.Join(c.Dir, "keys", "platform.key") }
 
-// remembered is what the last start left, and makes the platform key at the first one.
+// makeKey makes the platform key, if this is the first start.
+func (c *devCmd) makeKey() error {
+	if err := os.MkdirAll(filepath.Dir(c.keyFile()), 0o700); err != nil {
+		return lacks("%w", err)
+	}
+	if _, err := keyring.CreatePlatformKeyFile(c.keyFile()); err != nil {
+		return lacks("%w", err)
+	}
+	return nil
+}
+
+// remembered is what the last start left.
 func (c *devCmd) remembered() (r ready, err error) {
-	keys := filepath.Join(c.Dir, "keys")
-	if err := os.MkdirAll(keys, 0o700); err != nil {
-		return r, lacks("%w", err)
-	}
-	if _, err := keyring.CreatePlatformKeyFile(filepath.Join(keys, "platform.key")); err != nil {
-		return r, lacks("%w", err)
-	}
-	b, err := os.ReadFile(c.file())
+	b, err := os.ReadFile(filepath.Join(c.Dir, "dev.json"))
 	if errors.Is(err, os.ErrNotExist) {
 		return r, nil
 	}
@@ -155,27 +182,31 @@ func (c *devCmd) remembered() (r ready, err error) {
 		err = json.Unmarshal(b, &r)
 	}
 	if err != nil {
-		return r, lacks("%s cannot be read: %w", c.file(), err)
+		return r, lacks("%s cannot be read: %w", filepath.Join(c.Dir, "dev.json"), err)
 	}
 	return r, nil
 }
 
-// remember writes dev.json whole or not at all.
 func (c *devCmd) remember(r ready) error {
 	b, err := json.MarshalIndent(r, "", "  ")
 	if err != nil {
 		return err
 	}
-	tmp, err := os.CreateTemp(c.Dir, "dev.json.*") // mode 0600
+	return c.write("dev.json", append(b, '\n'))
+}
+
+// write makes a file of the directory, whole or not at all.
+func (c *devCmd) write(name string, content []byte) error {
+	tmp, err := os.CreateTemp(c.Dir, name+".*") // mode 0600
 	if err != nil {
 		return lacks("%w", err)
 	}
 	defer os.Remove(tmp.Name())
-	_, err = tmp.Write(append(b, '\n'))
+	_, err = tmp.Write(content)
 	if err := errors.Join(err, tmp.Sync(), tmp.Close()); err != nil {
 		return lacks("%w", err)
 	}
-	if err := os.Rename(tmp.Name(), c.file()); err != nil {
+	if err := os.Rename(tmp.Name(), filepath.Join(c.Dir, name)); err != nil {
 		return lacks("%w", err)
 	}
 	return nil
@@ -193,9 +224,25 @@ func (c *devCmd) listen(before ready) (net.Listener, error) {
 	}
 	l, err := net.Listen("tcp", c.Listen)
 	if err != nil {
-		return nil, lacks("cannot listen on %s: %w; choose another with --listen", c.Listen, err)
+		return nil, c.notListening(before, err)
 	}
 	return l, nil
+}
+
+func (c *devCmd) notListening(before ready, err error) error {
+	host, port, splitErr := net.SplitHostPort(c.Listen)
+	switch {
+	case splitErr != nil:
+		return misused("--listen (AVOUCH_LISTEN) is host:port, such as 127.0.0.1:7070, and not %q", c.Listen)
+	case !errors.Is(err, syscall.EADDRINUSE):
+		return lacks("cannot listen on %s: %w; choose another address with --listen (AVOUCH_LISTEN)", c.Listen, err)
+	}
+	who := " by another program"
+	if u, err := url.Parse(before.URL); err == nil && u.Host == c.Listen {
+		who = ", perhaps by an avouch dev that runs in " + c.Dir + " already"
+	}
+	return lacks("port %s of %s is taken%s: choose another with --listen %s, or any free one with --listen %s (or AVOUCH_LISTEN)",
+		port, host, who, net.JoinHostPort(host, "PORT"), net.JoinHostPort(host, "0"))
 }
 
 // keepRunning starts PostgreSQL again if it ends by itself, and does not give up: what keeps it from starting, such as a
@@ -228,7 +275,11 @@ func greet(out io.Writer, r ready, dir string, asJSON bool) error {
 	if asJSON {
 		return encode(out, r)
 	}
-	_, err := fmt.Fprintf(out, welcome, r.URL, r.URL, r.URL, r.ServiceKey, r.AgentToken, r.URL, r.OwnerKey, r.DatabaseURL, os.Args[0], filepath.Join(dir, "dev.json"))
+	says := strings.NewReplacer(
+		"{url}", r.URL, "{service_key}", r.ServiceKey, "{agent_token}", r.AgentToken, "{owner_key}", r.OwnerKey, "{service}", r.ServiceTenantID,
+		"{database}", r.DatabaseURL, "{avouch}", os.Args[0], "{file}", filepath.Join(dir, "dev.json"),
+	).Replace(welcome)
+	_, err := io.WriteString(out, says)
 	return err
 }
 
@@ -240,23 +291,26 @@ func encode(out io.Writer, v any) error {
 }
 
 const welcome = `
-Avouch runs at %s  (API: %s/docs)
+Avouch runs at {url}  (API: {url}/docs)
 
 Two organisations are set up: Acme Robotics owns an agent, and Harbour Data runs a service that the agent calls.
 Try, in another terminal:
 
 1. As the service, ask whether to let the agent in:
 
-   curl -s %s/api/v1/verify -H 'Authorization: Bearer %s' -H 'Content-Type: application/json' \
-     -d '{"token":"%s","target_resource":"harbour-data","scopes_requested":["read:data"]}'
+   curl -s {url}/api/v1/verify -H 'Authorization: Bearer {service_key}' -H 'Content-Type: application/json' \
+     -d '{"token":"{agent_token}","target_resource":"harbour-data","scopes_requested":["read:data"]}'
 
 2. As the agent's owner, see that it was asked, and by whom:
 
-   curl -s '%s/api/v1/audit/entries?limit=3' -H 'Authorization: Bearer %s'
+   curl -s '{url}/api/v1/audit/entries?limit=3' -H 'Authorization: Bearer {owner_key}'
 
 3. As an auditor, check every log from its first entry to its last:
 
-   AVOUCH_DATABASE_URL='%s' %s audit check
+   AVOUCH_DATABASE_URL='{database}' {avouch} audit check
 
-The keys are in %s, readable by you alone. Stop with Ctrl-C; everything is there at the next start.
+What anybody can see of the service: {url}/verified?service={service}
+Mail is caught, and not sent:        {url}/dev/inbox
+
+The keys are in {file}, readable by you alone. Stop with Ctrl-C; everything is there at the next start.
 `

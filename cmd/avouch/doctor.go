@@ -8,11 +8,15 @@ import (
 	"io"
 	"log/slog"
 	"path/filepath"
+	"slices"
 	"syscall"
 	"time"
 
+	"github.com/avouch-dev/avouch/incident"
+	"github.com/avouch-dev/avouch/internal/mail"
 	"github.com/avouch-dev/avouch/internal/secret"
 	"github.com/avouch-dev/avouch/keyring"
+	"github.com/avouch-dev/avouch/server"
 	"github.com/avouch-dev/avouch/tenantdb"
 )
 
@@ -22,12 +26,14 @@ type doctorCmd struct {
 	AdminDatabaseURL secret.String `env:"AVOUCH_ADMIN_DATABASE_URL" hidden:"" help:"The same as its owner, to look at the disk that it lies on. Environment only; may be left out."`
 	PlatformKeyFile  string        `env:"AVOUCH_PLATFORM_KEY_FILE" help:"File with the platform key."`
 	KeyStore         string        `env:"AVOUCH_KEY_STORE" help:"Directory of the organisations' keys."`
+	OperatorEmail    string        `env:"AVOUCH_OPERATOR_EMAIL" help:"Where incidents of the installation itself are mailed."`
+	MailServer       string        `env:"AVOUCH_MAIL_SERVER" help:"The SMTP server through which they go."`
 }
 
 // Help is the long text.
 func (*doctorCmd) Help() string {
 	return "Looks at what a server needs and says how to mend what is wrong: the role's rights, the schema, durability, the log's partitions, " +
-		"clocks, old snapshots, the keys, and room on the disks. It changes nothing. Exit code 1 if something is wrong."
+		"clocks, old snapshots, open incidents of the installation and who is told of them, the keys, and room on the disks. It changes nothing. Exit code 1 if something is wrong."
 }
 
 // diagnosis is what one examination found.
@@ -35,6 +41,7 @@ type diagnosis struct {
 	What   string `json:"what"`
 	Well   bool   `json:"well"`
 	Detail string `json:"detail"`
+	Advice bool   `json:"advice,omitempty"` // it works, and should be better
 }
 
 // Run examines everything that the environment names.
@@ -68,18 +75,21 @@ func tell(out io.Writer, f diagnosis, asJSON bool) error {
 		return json.NewEncoder(out).Encode(f)
 	}
 	sign := "well "
-	if !f.Well {
+	switch {
+	case !f.Well:
 		sign = "WRONG"
+	case f.Advice:
+		sign = "note "
 	}
-	_, err := fmt.Fprintf(out, "%s  %-24s %s\n", sign, f.What, f.Detail)
+	_, err := fmt.Fprintf(out, "%s  %-24s %s\n", sign, f.What, clean(plainly(f.Detail)))
 	return err
 }
 
 func verdict(what string, err error, well string) diagnosis {
 	if err != nil {
-		return diagnosis{what, false, err.Error()}
+		return diagnosis{What: what, Detail: err.Error()}
 	}
-	return diagnosis{what, true, well}
+	return diagnosis{What: what, Well: true, Detail: well}
 }
 
 func (c *doctorCmd) database(ctx context.Context) []diagnosis {
@@ -94,24 +104,24 @@ func (c *doctorCmd) database(ctx context.Context) []diagnosis {
 		case errors.Is(err, tenantdb.ErrSchema):
 			what = "schema"
 		}
-		return []diagnosis{{what, false, err.Error()}}
+		return []diagnosis{{What: what, Detail: err.Error()}}
 	}
 	defer db.Close()
-	found := []diagnosis{{"role", true, "has what a server needs and no more"}, {"schema", true, "fits this release"}}
+	found := []diagnosis{{What: "role", Well: true, Detail: "has what a server needs and no more"}, {What: "schema", Well: true, Detail: "fits this release"}}
 	h, err := db.Examine(ctx)
 	if err != nil {
-		return append(found, diagnosis{"database", false, err.Error()})
+		return append(found, diagnosis{What: "database", Detail: err.Error()})
 	}
-	return append(append(found, judge(h)...), c.room(ctx)...)
+	return slices.Concat(found, judge(h), incidents(ctx, db), c.told(), c.room(ctx))
 }
 
 // judge holds what the database says of itself against what Avouch needs.
 func judge(h tenantdb.Health) []diagnosis {
 	well := func(what string, ok bool, yes, no string) diagnosis {
 		if ok {
-			return diagnosis{what, true, yes}
+			return diagnosis{What: what, Well: true, Detail: yes}
 		}
-		return diagnosis{what, false, no}
+		return diagnosis{What: what, Detail: no}
 	}
 	return []diagnosis{
 		well("durability", h.Durable, "PostgreSQL "+h.Version+", fsync, full_page_writes and synchronous_commit are on",
@@ -119,11 +129,40 @@ func judge(h tenantdb.Health) []diagnosis {
 		well("partitions", h.MonthsAhead >= 2, fmt.Sprintf("the log has its partitions for %d months to come", h.MonthsAhead),
 			fmt.Sprintf("the log has partitions for %d months to come only; a server makes them at start and every six hours: is one running?", h.MonthsAhead)),
 		well("default partition", !h.InDefault, "empty", "entries lie in it: a month's partition was missing. Move them with the owner's help before that month is made."),
-		well("clock", h.Skew.Abs() <= 500*time.Millisecond, fmt.Sprintf("%s from the database's", h.Skew.Round(time.Millisecond)),
+		well("clock", h.Skew.Abs() <= 500*time.Millisecond, fmt.Sprintf("%s from the database's", h.Skew.Abs().Round(time.Millisecond)),
 			fmt.Sprintf("%s from the database's; servers refuse to be ready above 500ms. Run an NTP client on both.", h.Skew.Round(time.Millisecond))),
 		well("snapshots", h.OldSnapshot < time.Minute, fmt.Sprintf("the oldest is %s old", h.OldSnapshot.Round(time.Second)),
 			fmt.Sprintf("one is %s old: a long transaction keeps old versions of the log's heads and slows every append. Find it in pg_stat_activity.", h.OldSnapshot.Round(time.Second))),
 	}
+}
+
+// incidents are those of the installation that are open.
+func incidents(ctx context.Context, db *tenantdb.DB) (found []diagnosis) {
+	open, err := incident.New(incident.Config{DB: db}).Open(ctx, tenantdb.System(tenantdb.Platform, "doctor"))
+	if err != nil {
+		return []diagnosis{{What: "incidents", Detail: err.Error()}}
+	}
+	for _, in := range open {
+		about := ""
+		if in.Subject != "" {
+			about = " of " + in.Subject
+		}
+		found = append(found, diagnosis{What: "incident", Detail: fmt.Sprintf("%s%s since %s: %s Its id is %s; `avouch incidents resolve` closes it when it has been dealt with.",
+			in.Kind, about, in.Opened.UTC().Format(time.RFC3339), in.Detail, in.ID)})
+	}
+	if len(found) == 0 {
+		found = []diagnosis{{What: "incidents", Well: true, Detail: "the installation has none that is open"}}
+	}
+	return found
+}
+
+// told says who hears of the installation's incidents. That nobody does keeps no server from working.
+func (c *doctorCmd) told() []diagnosis {
+	says := diagnosis{What: "operator", Well: true, Detail: "incidents of the installation are mailed to AVOUCH_OPERATOR_EMAIL"}
+	if why := (&server.Config{OperatorEmail: c.OperatorEmail, Mail: mail.Config{Server: c.MailServer}}).Unheard(); why != "" {
+		says.Advice, says.Detail = true, why+": incidents of the installation are mailed to nobody, and stand in the servers' logs only"
+	}
+	return []diagnosis{says}
 }
 
 // room looks at the disk under the database, if it is this machine's and an administrator's URL says where it is.
@@ -133,7 +172,7 @@ func (c *doctorCmd) room(ctx context.Context) []diagnosis {
 	}
 	dir, err := tenantdb.DataDirectory(ctx, c.AdminDatabaseURL.Expose())
 	if err != nil {
-		return []diagnosis{{"disk of the database", false, err.Error()}}
+		return []diagnosis{{What: "disk of the database", Detail: err.Error()}}
 	}
 	return []diagnosis{disk("disk of the database", dir)}
 }
@@ -146,13 +185,13 @@ func disk(what, dir string) diagnosis {
 	for syscall.Statfs(dir, &s) != nil {
 		parent := filepath.Dir(dir)
 		if parent == dir {
-			return diagnosis{what, false, "it is not on this machine, or cannot be entered"}
+			return diagnosis{What: what, Detail: "it is not on this machine, or cannot be entered"}
 		}
 		dir = parent
 	}
 	free := int64(s.Bavail) * s.Bsize
 	if free < leastRoom {
-		return diagnosis{what, false, fmt.Sprintf("%.1f GiB free: when it is full, everything is denied", float64(free)/(1<<30))}
+		return diagnosis{What: what, Detail: fmt.Sprintf("%.1f GiB free: when it is full, everything is denied", float64(free)/(1<<30))}
 	}
-	return diagnosis{what, true, fmt.Sprintf("%.0f GiB free", float64(free)/(1<<30))}
+	return diagnosis{What: what, Well: true, Detail: fmt.Sprintf("%.0f GiB free", float64(free)/(1<<30))}
 }

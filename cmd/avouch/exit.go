@@ -85,9 +85,11 @@ func report(to io.Writer, err error, asJSON bool) int {
 
 func reportWords(to io.Writer, err error) {
 	says := strings.TrimSuffix(err.Error(), " See `errors`.")
-	says = strings.Replace(says, `must be one of "",`, "must be one of ", 1) // the empty one stands for no flag
-	fmt.Fprintf(to, "avouch: %s\n", redact(clean(says)))
 	var p *client.Problem
+	if errors.As(err, &p) && p.Detail != "" {
+		says = strings.TrimPrefix(says, p.Title+": ") // the detail says it all, and what to do stands below
+	}
+	fmt.Fprintf(to, "avouch: %s\n", redact(clean(plainly(says))))
 	var away *client.Unreachable
 	var parse *kong.ParseError
 	switch {
@@ -109,6 +111,22 @@ func reportWords(to io.Writer, err error) {
 		fmt.Fprintf(to, "What to do: %s --help says how it is used.\n", name)
 	}
 }
+
+// plainly says what the reader of the command line finds wrong, in words of ours.
+func plainly(says string) string {
+	says = strings.Replace(says, `must be one of "",`, "must be one of ", 1) // the empty one stands for no flag
+	if flag, ok := strings.CutSuffix(says, `: expected string value but got "EOL" (<EOL>)`); ok {
+		return flag + " needs a value"
+	}
+	if names, ok := strings.CutPrefix(says, `expected "<`); ok {
+		return "<" + strings.TrimSuffix(names, `"`) + " is missing"
+	}
+	return operations().ReplaceAllString(says, "$1")
+}
+
+// operations matches the names of operations that errors carry, which say nothing to who only runs the program:
+// "server.Open: ". They stand at the beginning or behind another part.
+func operations() *regexp.Regexp { return regexp.MustCompile(`(^|: )(?:[a-z]+\.[A-Z][A-Za-z]*: )+`) }
 
 // remedy says what to do about a problem, to somebody who has a command line before them.
 func remedy(p *client.Problem) string {

@@ -51,7 +51,7 @@ func TestReport(t *testing.T) {
 	})
 	var b bytes.Buffer
 	report(&b, err, false)
-	const want = `avouch: The request is not valid: It cannot be like that.
+	const want = `avouch: It cannot be like that.
   body.name: is �[31mbad
 What to do: Correct what is named; sent unchanged it fails again.
 Request id: r1
@@ -76,6 +76,25 @@ Request id: r1
 		}
 		if passing := kind == problem.TooMany || kind == problem.Unavailable; passing && !strings.Contains(says, "in 2m") {
 			t.Errorf("%s does not say when: %q", kind, says)
+		}
+	}
+}
+
+// TestPlainly: what a library of the command line or a package of ours says is told as a person would.
+func TestPlainly(t *testing.T) {
+	t.Parallel()
+	for says, want := range map[string]string{
+		`expected "<agent-id>"`:                                                         "<agent-id> is missing",
+		`--limit: expected string value but got "EOL" (<EOL>)`:                          "--limit needs a value",
+		`--status must be one of "","active" but got "x"`:                               `--status must be one of "active" but got "x"`,
+		"server.Open: tenantdb.Open: nothing answers":                                   "nothing answers",
+		"the server cannot start: server.Open: org.FixIssuer: another issuer: this one": "the server cannot start: another issuer: this one",
+		"open /x/keys.Old: no such file":                                                "open /x/keys.Old: no such file",
+		"dial tcp db.Example: refused":                                                  "dial tcp db.Example: refused",
+		"a.b: c":                                                                        "a.b: c",
+	} {
+		if got := plainly(says); got != want {
+			t.Errorf("%q became %q", says, got)
 		}
 	}
 }

@@ -8,6 +8,7 @@ import (
 	"github.com/alecthomas/kong"
 
 	"github.com/avouch-dev/avouch/internal/problem"
+	"github.com/avouch-dev/avouch/keyring"
 	"github.com/avouch-dev/avouch/server"
 	"github.com/avouch-dev/avouch/tenantdb"
 )
@@ -23,10 +24,10 @@ func operate(ctx context.Context, g *globals, fn func(*server.Server) error) err
 	if err != nil {
 		return lacks("the environment of the servers: %w", err)
 	}
-	cfg.Version = version
+	cfg.Version = thisBuild().Version
 	s, err := server.Operate(ctx, cfg, logger(g.Err, g.JSON))
 	if err != nil {
-		return explain(err)
+		return &exit{exitLacks, err}
 	}
 	defer s.Close()
 	return fn(s)
@@ -40,6 +41,9 @@ func (g *globals) done(v map[string]string, words string) error {
 	return err
 }
 
+// operatorOnly begins the long text of a command that works on the database.
+const operatorOnly = "For the operator, with the environment of the servers (AVOUCH_DATABASE_URL and the rest of `avouch serve --help`)."
+
 // orgsSuspend is `avouch organisations suspend`.
 type orgsSuspend struct {
 	Tenant string `arg:"" name:"tenant-id" help:"Whom."`
@@ -48,7 +52,7 @@ type orgsSuspend struct {
 
 // Help is the long text.
 func (*orgsSuspend) Help() string {
-	return "For the operator, with the environment of the servers (AVOUCH_DATABASE_URL and the rest of `avouch serve --help`). When it returns, the organisation's keys authenticate nobody and its agents are verified by nobody, on every server."
+	return operatorOnly + " When it returns, the organisation's keys authenticate nobody and its agents are verified by nobody, on every server."
 }
 
 // Run suspends an organisation.
@@ -73,7 +77,7 @@ type orgsResume struct {
 
 // Help is the long text.
 func (*orgsResume) Help() string {
-	return "For the operator, with the environment of the servers (AVOUCH_DATABASE_URL and the rest of `avouch serve --help`). Undoes a suspension."
+	return operatorOnly + " Undoes a suspension."
 }
 
 // Run resumes an organisation.
@@ -102,7 +106,7 @@ type keyringRevoke struct {
 
 // Help is the long text.
 func (*keyringRevoke) Help() string {
-	return "For the operator, with the environment of the servers (AVOUCH_DATABASE_URL and the rest of `avouch serve --help`). When it returns, /verify refuses every token that the key signed, on every server; another key signs from then on."
+	return operatorOnly + " When it returns, /verify refuses every token that the key signed, on every server; another key signs from then on."
 }
 
 // Run revokes a signing key.
@@ -117,6 +121,9 @@ func (c *keyringRevoke) Run(ctx context.Context, g *globals) error {
 
 // refusal gives an answer of the rooms the exit code that the API's answer would have.
 func refusal(err error) error {
+	if errors.Is(err, keyring.ErrUnknownKey) {
+		return &exit{exitFalse, errors.New("no published signing key has this id: /.well-known/jwks.json lists them")}
+	}
 	p := problem.Of(err)
 	switch p.Kind {
 	case problem.Invalid:

@@ -13,6 +13,9 @@ type orgsCmd struct {
 	Show   orgsShow   `cmd:"" help:"Show the organisation that the key belongs to."`
 	Create orgsCreate `cmd:"" help:"Sign up a new organisation, and get its first owner key."`
 
+	Update  orgsUpdate  `cmd:"" help:"Change your organisation's name, address for notices, or whether it is shown in public."`
+	List    orgsList    `cmd:"" help:"List all organisations, with their quotas. For the operator."`
+	Set     orgsSet     `cmd:"" help:"Set a monthly quota. For the operator."`
 	Suspend orgsSuspend `cmd:"" help:"Stop an organisation. For the operator."`
 	Resume  orgsResume  `cmd:"" help:"Undo a suspension. For the operator."`
 }
@@ -26,6 +29,8 @@ type orgView struct {
 	TokenLifetime int64     `json:"token_lifetime_seconds"`
 	LiveTokens    int64     `json:"live_tokens"`
 	MonthlyQuota  *int64    `json:"monthly_quota"`
+	Used          *int64    `json:"used_this_month"`
+	Badge         bool      `json:"badge"`
 	OwnerKeyID    string    `json:"owner_key_id"`
 }
 
@@ -34,6 +39,13 @@ func (o orgView) details(now time.Time) []detail {
 	if o.MonthlyQuota != nil {
 		quota = grouped(*o.MonthlyQuota) + " a month with owner keys"
 	}
+	if o.Used != nil {
+		quota += ", " + grouped(*o.Used) + " used in this one"
+	}
+	shown := "no"
+	if o.Badge {
+		shown = "yes, at /verified?service=" + o.TenantID
+	}
 	return []detail{
 		{"tenant id", cell{o.TenantID, bold}},
 		{"name", cell{text: o.Name}},
@@ -41,6 +53,7 @@ func (o orgView) details(now time.Time) []detail {
 		{"tokens live", cell{text: length(time.Duration(o.TokenLifetime) * time.Second)}},
 		{"tokens an agent", cell{text: "at most " + grouped(o.LiveTokens)}},
 		{"verifications", cell{text: quota}},
+		{"shown in public", cell{text: shown}},
 		{"created", cell{text: instant(o.CreatedAt, now)}},
 	}
 }
@@ -52,6 +65,41 @@ type orgsShow struct {
 // Run shows the caller's organisation.
 func (c *orgsShow) Run(ctx context.Context, g *globals) error {
 	answer, err := c.do(ctx, g, client.Call{Path: api("organisation")})
+	if err != nil {
+		return err
+	}
+	return show(g, answer.Body, func(p page, o orgView) error { return writeDetails(p, "", o.details(g.Now())) })
+}
+
+type orgsUpdate struct {
+	remote `embed:""`
+	Name   *string `placeholder:"NAME" help:"Its public name: services see it beside the names of its agents."`
+	Email  *string `placeholder:"ADDRESS" help:"Where notices go; empty takes it away."`
+	Badge  *bool   `negatable:"" help:"Show in public, at /verified, that it verifies agents, and when it last did."`
+}
+
+// Run changes the caller's organisation.
+func (c *orgsUpdate) Run(ctx context.Context, g *globals) error {
+	body := map[string]any{}
+	if c.Name != nil {
+		body["name"] = *c.Name
+	}
+	if c.Email != nil {
+		body["contact_email"] = *c.Email
+	}
+	if c.Badge != nil {
+		body["badge"] = *c.Badge
+	}
+	if len(body) == 0 {
+		return misused("there is nothing to change: give --name, --email, --badge or --no-badge")
+	}
+	answer, err := c.do(ctx, g, client.Call{Path: api("organisation")})
+	if err != nil {
+		return err
+	}
+	answer, err = c.do(ctx, g, client.Call{
+		Method: http.MethodPatch, Path: api("organisation"), Body: body, Header: http.Header{"If-Match": {answer.Header.Get("ETag")}},
+	})
 	if err != nil {
 		return err
 	}

@@ -21,7 +21,8 @@ type root struct {
 	Migrate migrateCmd `cmd:"" group:"server" help:"Bring a database up to this release."`
 	Doctor  doctorCmd  `cmd:"" group:"server" help:"Look at what a server needs, and say how to mend it."`
 
-	Keyring keyringCmd `cmd:"" group:"server" help:"Keys of the installation. For the operator."`
+	Keyring   keyringCmd   `cmd:"" group:"server" help:"Keys of the installation. For the operator."`
+	Incidents incidentsCmd `cmd:"" group:"server" help:"What is wrong with the installation. For the operator."`
 
 	Verify   verifyCmd   `cmd:"" group:"agents" help:"Ask whether to let an agent in."`
 	Agents   agentsCmd   `cmd:"" group:"agents" help:"Agents and their tokens."`
@@ -62,10 +63,13 @@ func run(ctx context.Context, args []string) int {
 	if err != nil {
 		return report(g.Err, err, false)
 	}
+	if len(args) > 0 && args[0] == "help" {
+		args = append(slices.Clone(args[1:]), "--help")
+	}
 	wantsJSON := func() bool { return cli.Globals.JSON || slices.Contains(args, "--json") }
 	parsed, err := parser.Parse(args)
 	var p *kong.ParseError
-	if errors.As(err, &p) && strings.HasPrefix(p.Error(), "expected one of") && !wantsJSON() {
+	if errors.As(err, &p) && lacksCommand(p) && !wantsJSON() {
 		parser.Stdout = g.Err
 		if err := p.Context.PrintUsage(false); err != nil {
 			return report(g.Err, err, false)
@@ -76,6 +80,12 @@ func run(ctx context.Context, args []string) int {
 		return report(g.Err, err, wantsJSON())
 	}
 	return report(g.Err, parsed.Run(&cli.Globals), wantsJSON())
+}
+
+// lacksCommand reports whether a command was given without the one under it: what there is is listed then.
+func lacksCommand(p *kong.ParseError) bool {
+	says := p.Error()
+	return strings.HasPrefix(says, "expected one of") || strings.HasPrefix(says, `expected "`) && !strings.HasPrefix(says, `expected "<`)
 }
 
 func newParser(ctx context.Context, cli *root) (*kong.Kong, error) {

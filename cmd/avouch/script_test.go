@@ -3,11 +3,15 @@ package main
 import (
 	"archive/tar"
 	"compress/gzip"
+	"context"
 	"crypto/rand"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"iter"
+	"log/slog"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -20,6 +24,8 @@ import (
 	"golang.org/x/mod/sumdb/note"
 
 	"github.com/avouch-dev/avouch/audit"
+	"github.com/avouch-dev/avouch/server"
+	"github.com/avouch-dev/avouch/tenantdb"
 )
 
 // TestScripts runs the program as people do: against a server that speaks the documented wire from a table, and on
@@ -32,6 +38,7 @@ func TestScripts(t *testing.T) {
 		Setup: func(env *testscript.Env) error {
 			env.Setenv("TZ", "UTC")
 			env.Setenv("AVOUCH_URL", s.url)
+			env.Setenv("TAKEN", strings.TrimPrefix(s.url, "http://"))
 			env.Setenv("AVOUCH_API_KEY", stubKey)
 			env.Setenv("AGENT_TOKEN", "tok-allowed")
 			return writeExports(env.WorkDir)
@@ -41,7 +48,7 @@ func TestScripts(t *testing.T) {
 
 func commands() map[string]func(*testscript.TestScript, bool, []string) {
 	return map[string]func(*testscript.TestScript, bool, []string){
-		"exits": exits, "mode": mode, "spoil": spoil, "pack": pack, "save": save, "field": field, "until": until,
+		"exits": exits, "mode": mode, "spoil": spoil, "pack": pack, "save": save, "field": field, "until": until, "raise": raise, "inbox": inbox,
 	}
 }
 
@@ -123,6 +130,33 @@ func until(ts *testscript.TestScript, _ bool, args []string) {
 		time.Sleep(100 * time.Millisecond)
 	}
 	ts.Fatalf("%s does not say %s", args[0], args[1])
+}
+
+// raise KIND SUBJECT DETAIL: an incident of the installation is open.
+func raise(ts *testscript.TestScript, _ bool, args []string) {
+	s, err := server.Operate(context.Background(), server.Config{
+		DatabaseURL: ts.Getenv("DATABASE_URL"), PlatformKeyFile: ts.Getenv("PLATFORM_KEY_FILE"), KeyStore: ts.Getenv("KEY_STORE"), PublicURL: ts.Getenv("AVOUCH_URL"),
+	}, slog.New(slog.DiscardHandler))
+	ts.Check(err)
+	defer s.Close()
+	_, err = s.Incident.Raise(context.Background(), tenantdb.System(tenantdb.Platform, "test"), args[0], args[1], args[2])
+	ts.Check(err)
+}
+
+// inbox TEXT: the page of caught mail shows the text, at the latest in half a minute.
+func inbox(ts *testscript.TestScript, _ bool, args []string) {
+	for range 300 {
+		r, err := http.Get(ts.Getenv("AVOUCH_URL") + "/dev/inbox")
+		ts.Check(err)
+		b, err := io.ReadAll(r.Body)
+		r.Body.Close()
+		ts.Check(err)
+		if strings.Contains(string(b), args[0]) {
+			return
+		}
+		time.Sleep(100 * time.Millisecond)
+	}
+	ts.Fatalf("no mail shows %s", args[0])
 }
 
 const exportSize = 300

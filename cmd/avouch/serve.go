@@ -58,10 +58,10 @@ func (c *serveCmd) run(ctx context.Context, out io.Writer, log *slog.Logger, asJ
 	}
 	l, err := net.Listen("tcp", c.Listen)
 	if err != nil {
-		return lacks("cannot listen: %w", err)
+		return lacks("cannot listen on %s: %w; choose another address with --listen (AVOUCH_LISTEN)", c.Listen, err)
 	}
 	defer l.Close()
-	c.Version = version
+	c.Version = thisBuild().Version
 	s, err := server.Open(ctx, c.Config, l.Addr().String(), log)
 	if err != nil {
 		return explain(err)
@@ -70,7 +70,7 @@ func (c *serveCmd) run(ctx context.Context, out io.Writer, log *slog.Logger, asJ
 	if asJSON {
 		err = encode(out, map[string]string{"url": address(l, c.TLSCertFile != "")})
 	} else {
-		_, err = fmt.Fprintf(out, "Avouch %s answers at %s; its public address and issuer is %s\n", version, address(l, c.TLSCertFile != ""), s.URL())
+		_, err = fmt.Fprintf(out, "Avouch %s answers at %s; its public address and issuer is %s\n", c.Version, address(l, c.TLSCertFile != ""), s.URL())
 	}
 	if err != nil {
 		return err

@@ -1,6 +1,7 @@
 package mail
 
 import (
+	"crypto/sha256"
 	"encoding/base64"
 	"errors"
 	"fmt"
@@ -360,6 +361,12 @@ func TestInbox(t *testing.T) {
 	}
 	if !strings.HasPrefix(header.Get("Content-Security-Policy"), "default-src 'none'") || header.Get("Cache-Control") != "no-store" {
 		t.Errorf("header %v", header)
+	}
+	_, style, _ := strings.Cut(page, "<style>")
+	style, _, _ = strings.Cut(style, "</style>")
+	sum := sha256.Sum256([]byte(style))
+	if want := "'sha256-" + base64.StdEncoding.EncodeToString(sum[:]) + "'"; style == "" || !strings.Contains(header.Get("Content-Security-Policy"), "style-src "+want+";") {
+		t.Errorf("the policy %q does not let the page's style in: %s", header.Get("Content-Security-Policy"), want)
 	}
 	if code, page, _ := get("/dev/inbox/50"); code != 200 || !strings.Contains(page, "Mail 50") || strings.Contains(page, "<script>") || !strings.Contains(page, "&lt;h1&gt;Hello") {
 		t.Errorf("%d %s", code, page)
