@@ -15,7 +15,7 @@ import (
 )
 
 // pepper is the platform's stage of the API key digest. A version says which secret it is: up to 65,535 is derived from
-// that version of the platform key, above it is version-65,536 of AVOUCH_API_KEY_PEPPER. So setting that variable later
+// that version of the platform key, above it is version-65,536 of a pepper of its own (Config.Pepper). So giving one later
 // does not silently change what an old version number means.
 type pepper struct {
 	secret.Hidden
@@ -43,7 +43,7 @@ func newPepper(p *Platform, own secret.String) (pepper, error) {
 	}
 	given, err := ParsePlatform([]byte(own.Expose()))
 	if err != nil {
-		return pepper{}, fmt.Errorf("AVOUCH_API_KEY_PEPPER: %w", err)
+		return pepper{}, fmt.Errorf("the pepper: %w", err)
 	}
 	for v, key := range given.versions {
 		out.versions[ownPepper+v] = key

@@ -38,7 +38,10 @@
 //  10. The algorithm comes from the key's record, and a signature is 64 bytes that verify: TestForgedSignatures,
 //     TestOthersVerifyOurTokens. A revoked key counts nowhere after a Refresh: TestRevokedKey. A record that was written
 //     by someone without the platform key is no key: TestRecordsOnlyWrittenIntoTheDatabaseAreNoKeys. Unknown kids cost
-//     one read of the records in five seconds: TestUnknownKidRefreshesOnceInAWhile. A record that does not open costs the
+//     one read of the records in five seconds: TestUnknownKidRefreshesOnceInAWhile; who sends one and hangs up keeps nobody
+//     from learning a new key: TestHangingUpDoesNotHideANewKey; while the records cannot be read, it is not said that a key
+//     is unknown: TestUnknownKidWhileTheRecordsCannotBeRead. However many ask for a Refresh, each waits for two reads at
+//     most, and no longer than its context: TestRefreshesAreShared, TestWaitersOfARefreshHeedTheirContext. A record that does not open costs the
 //     tokens of its own key and nothing else: TestUnusableRecordCostsItsOwnTokensOnly, TestDamagedRows; if it is the key
 //     that signs, the standby takes over: TestDamagedSignerIsSucceeded; if none opens, none is made: TestNoKeyOpens. Not
 //     being able to look is another thing: TestReadErrorsAreNotDamage. What a process has seen revoked stays so for it,
@@ -46,6 +49,9 @@
 //  11. Each change of a signing key is in the platform's log: TestSigningTable.
 //  12. No type of this package prints a key: TestKeysDoNotPrint. The process's memory cannot be dumped by its own user:
 //     TestDenyDump.
+//  13. Only a token is signed as a JWT: a check of a JWT that looks at nothing but the signature takes nothing else of ours
+//     for one. What the token keys state otherwise is a text of lines, and no token passes for one: TestStatementsAreNoTokens,
+//     TestStatementLines.
 //
 // What it does not promise. Go moves and copies memory: key buffers are cleared where this package owns them, but not a
 // cipher's expanded key, a signing key in use, a string that an environment variable came in, or what a cache dropped

@@ -32,7 +32,7 @@ type Config struct {
 	Dir      string        // the key store, made by CreateStore
 	Platform *Platform     // derives the pepper of API key digests, unless Pepper is given
 	Wrapper  KeyWrapper    // wraps the tenants' keys; nil means Platform.Wrapper(ForKeyStore)
-	Pepper   secret.String // AVOUCH_API_KEY_PEPPER, in the format of ParsePlatform; may be empty
+	Pepper   secret.String // a secret of its own for digests of API keys, in the format of ParsePlatform; may be empty
 	Now      func() time.Time
 }
 

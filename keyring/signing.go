@@ -33,15 +33,18 @@ type Signing struct {
 	wrapper KeyWrapper
 	now     func() time.Time
 
-	set  atomic.Pointer[keySet]
-	mu   sync.Mutex // one refresh at a time
-	last time.Time  // when an unknown kid last made one; under mu
+	set atomic.Pointer[keySet]
+
+	mu      sync.Mutex // of what is below; nothing waits while it is held
+	coming  *reading   // has not begun yet, so that whoever asks may share it; or nil
+	latest  *reading   // the last that was asked for
+	asked   *reading   // the last that an unknown kid asked for,
+	askedAt time.Time  // and when
 }
 
 const (
-	unknownEvery = 5 * time.Second // an unknown kid makes at most one refresh in this time
-	maxSetAge    = time.Hour       // a server that cannot refresh stops signing: a key may have been revoked
-	maxSteps     = 16
+	maxSetAge = time.Hour // a server that cannot refresh stops signing: a key may have been revoked
+	maxSteps  = 16
 )
 
 // ErrUnknownKey means that no published key has this kid: it was never ours, or has retired.
@@ -79,11 +82,10 @@ func NewSigning(store SigningStore, w KeyWrapper, now func() time.Time) *Signing
 }
 
 // Refresh reads the records again. A record that is not proved by its wrapped private key is left out, whatever it was
-// before (see Unusable); the others count from then on all the same. An error means that the truth could not be read.
+// before (see Unusable); the others count from then on all the same. An error means that the truth could not be read, or not
+// in the caller's time. Callers share a read, which begins after each of them asked.
 func (s *Signing) Refresh(ctx context.Context) error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if _, err := s.refresh(ctx); err != nil {
+	if _, err := s.read(ctx); err != nil {
 		return fmt.Errorf("keyring.Refresh: %w", err)
 	}
 	return nil
@@ -192,15 +194,9 @@ func (s *Signing) published(ctx context.Context, kid string) (*openKey, error) {
 	if err == nil || set.knows(kid) || len(kid) != thumbprintSize {
 		return key, err
 	}
-	s.mu.Lock()
-	if now := s.now(); now.Sub(s.last) >= unknownEvery {
-		s.last = now
-		if _, err := s.refresh(ctx); err != nil {
-			s.mu.Unlock()
-			return nil, err
-		}
+	if err := s.readForUnknown(ctx); err != nil {
+		return nil, err
 	}
-	s.mu.Unlock()
 	return s.set.Load().find(kid, s.now())
 }
 
@@ -225,9 +221,7 @@ func (s *Signing) Rotate(ctx context.Context) error {
 
 // todo reads the records again and says what a rotation has to do.
 func (s *Signing) todo(ctx context.Context) ([]action, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	keys, err := s.refresh(ctx)
+	keys, err := s.read(ctx)
 	if err == nil {
 		err = s.set.Load().someOpen()
 	}

@@ -18,12 +18,11 @@ var ErrBadSignature = errors.New("the signature does not verify")
 // ErrTokenLife means that a token without an expiry, or with one too far ahead, was to be signed.
 var ErrTokenLife = errors.New("a token must expire within MaxTokenLife")
 
-// The types of token that are signed (the JWS header typ).
+// The types of token that are signed (the JWS header typ). Nothing else is signed as a JWT: whoever checks one offline
+// with the JWKS, and looks at nothing but the signature, may take it for an agent's. What is signed otherwise is a Statement.
 const (
 	TypeJWT         = "JWT"
 	TypeAccessToken = "at+jwt" // RFC 9068
-	// TypeVerified is a statement of the page /verified. It is no token: nothing accepts it as one.
-	TypeVerified = "verified+jwt"
 )
 
 const thumbprintSize = 43 // base64url of 32 bytes
@@ -31,7 +30,7 @@ const thumbprintSize = 43 // base64url of 32 bytes
 // headers are the encoded JWS headers of a key, each with its dot.
 func headers(kid string) map[string]string {
 	h := map[string]string{}
-	for _, typ := range []string{TypeJWT, TypeAccessToken, TypeVerified} {
+	for _, typ := range []string{TypeJWT, TypeAccessToken} {
 		h[typ] = base64.RawURLEncoding.EncodeToString([]byte(`{"alg":"`+es256+`","typ":"`+typ+`","kid":"`+kid+`"}`)) + "."
 	}
 	return h
@@ -40,9 +39,10 @@ func headers(kid string) map[string]string {
 // Sign makes a JWT of a type and claims (a JSON object) with the key that signs now. It reads exp, and refuses a token
 // that could outlive its key's place in the JWKS.
 func (s *Signing) Sign(typ string, claims []byte) (token string, err error) {
-	now, set := s.now(), s.set.Load()
-	if age := now.Sub(set.at); age > maxSetAge {
-		return "", fmt.Errorf("keyring.Sign: %w", noSigner(fmt.Errorf("%w: they were not refreshed for too long", ErrNoSigner)))
+	now := s.now()
+	_, key, err := s.ready(now)
+	if err != nil {
+		return "", fmt.Errorf("keyring.Sign: %w", err)
 	}
 	var life struct {
 		Expires int64 `json:"exp"`
@@ -52,10 +52,6 @@ func (s *Signing) Sign(typ string, claims []byte) (token string, err error) {
 	}
 	if latest := now.Add(MaxTokenLife + clockSlack).Unix(); life.Expires <= now.Unix() || life.Expires > latest {
 		return "", fmt.Errorf("keyring.Sign: %w", ErrTokenLife)
-	}
-	key := set.signer(now)
-	if key == nil {
-		return "", fmt.Errorf("keyring.Sign: %w", noSigner(ErrNoSigner))
 	}
 	header, ok := key.header[typ]
 	if !ok {
@@ -71,12 +67,17 @@ func (s *Signing) Sign(typ string, claims []byte) (token string, err error) {
 	return string(e.AppendEncode(append(out, '.'), signature[:])), nil
 }
 
-// signer is the key that signs, or nil.
-func (set *keySet) signer(now time.Time) *openKey {
-	if k := signerAt(now, set.keys); k != nil {
-		return set.opened[k.KID]
+// ready is the key that signs, from a snapshot that is young enough to sign by.
+func (s *Signing) ready(now time.Time) (kid string, key *openKey, err error) {
+	set := s.set.Load()
+	if age := now.Sub(set.at); age > maxSetAge {
+		return "", nil, noSigner(fmt.Errorf("%w: they were not refreshed for too long", ErrNoSigner))
 	}
-	return nil
+	k := signerAt(now, set.keys)
+	if k == nil || set.opened[k.KID] == nil {
+		return "", nil, noSigner(ErrNoSigner)
+	}
+	return k.KID, set.opened[k.KID], nil
 }
 
 func signES256(key *ecdsa.PrivateKey, input []byte) (signature [2 * p256Size]byte, err error) {

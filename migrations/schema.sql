@@ -38,6 +38,7 @@ CREATE TABLE avouch.audit_entry (
 CREATE OR REPLACE FUNCTION avouch.log_is_insert_only()
  RETURNS trigger
  LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
 BEGIN
   RAISE EXCEPTION 'the audit log is insert-only: % refused', TG_OP USING ERRCODE = 'insufficient_privilege';
@@ -46,10 +47,14 @@ END $function$;
 CREATE OR REPLACE FUNCTION avouch.require_entry()
  RETURNS trigger
  LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
 DECLARE
   t uuid := CASE TG_OP WHEN 'DELETE' THEN OLD.tenant_id ELSE NEW.tenant_id END;
 BEGIN
+  IF TG_OP = 'UPDATE' AND OLD.tenant_id <> NEW.tenant_id THEN -- the entry would be missing in the log that loses the row
+    RAISE EXCEPTION 'a row of table % cannot change tenants', TG_TABLE_NAME USING ERRCODE = 'integrity_constraint_violation';
+  END IF;
   -- The whole of a primary key, so that there is one plan for it however large the log grows.
   IF NOT EXISTS (SELECT FROM avouch.audit_entry e
     WHERE e.tenant_id = t AND e.seq = (SELECT h.size - 1 FROM avouch.audit_head h WHERE h.tenant_id = t) AND e.written_at = now() AND e.xmin = pg_current_xact_id()::xid) THEN
@@ -62,6 +67,7 @@ END $function$;
 CREATE OR REPLACE FUNCTION avouch.refuse_truncate()
  RETURNS trigger
  LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
 BEGIN
   RAISE EXCEPTION 'table % cannot be truncated', TG_TABLE_NAME USING ERRCODE = 'insufficient_privilege';
@@ -200,6 +206,7 @@ DECLARE
   chain_of bytea[] := array_fill(NULL::bytea, ARRAY[cardinality(tenants)]);
   bad      boolean[];
   seqs     bigint[];
+  logs     uuid[];
   leaves   bytea[];
   prevs    bytea[];
   used_of  bigint[];
@@ -229,10 +236,11 @@ BEGIN
   END LOOP;
 
   -- Counters are locked after their tenants' heads, and by nobody who has not locked those. An item is not good either if
-  -- the batch asks more of its counter than is left. Of asks that differ in limit or period one gets the counter.
+  -- the batch asks more of its counter than is left. Of asks that differ in limit or period one gets the counter. A period
+  -- never goes back: a server whose clock is behind counts in the new one.
   IF cardinality(spend_items) > 0 THEN
     kind := 1;
-    FOR held IN SELECT k.tenant_id, k.subject, w.c, w.most, CASE k.period WHEN w.period THEN k.used ELSE 0 END AS used
+    FOR held IN SELECT k.tenant_id, k.subject, w.c, w.most, CASE WHEN k.period < w.period THEN 0 ELSE k.used END AS used
       FROM unnest(counter_places, counter_subjects, counter_periods, counter_limits) WITH ORDINALITY AS w(place, subject, period, most, c)
       JOIN avouch.counter k ON k.tenant_id = tenants[w.place] AND k.subject = w.subject
       WHERE epoch_of[w.place] IS NOT NULL ORDER BY k.tenant_id, k.subject, w.c FOR UPDATE OF k LOOP
@@ -252,24 +260,24 @@ BEGIN
       p := spend_counters[i]; used_of[p] := used_of[p] + 1;
     END LOOP;
     FOR c IN 1..cardinality(counter_limits) LOOP
-      UPDATE avouch.counter k SET used = used_of[c], period = counter_periods[c]
+      UPDATE avouch.counter k SET used = used_of[c], period = greatest(k.period, counter_periods[c])
       WHERE k.tenant_id = tenants[counter_places[c]] AND k.subject = counter_subjects[c] AND used_of[c] IS NOT NULL;
     END LOOP;
   END IF;
 
   FOR i IN 1..cardinality(items) LOOP
     IF bad[items[i]] THEN
-      seqs[i] := NULL; prevs[i] := NULL;
+      logs[i] := NULL; seqs[i] := NULL; prevs[i] := NULL;
       CONTINUE;
     END IF;
-    p := places[i];
-    seqs[i] := size_of[p]; prevs[i] := chain_of[p];
+    p := places[i]; -- by subscript throughout: unnest does not know of bounds that an array may have
+    logs[i] := tenants[p]; seqs[i] := size_of[p]; prevs[i] := chain_of[p];
     size_of[p] := size_of[p] + 1;
     chain_of[p] := sha256(E'avouch/link/v1\n'::bytea || chain_of[p] || leaves[i]);
   END LOOP;
   INSERT INTO avouch.audit_entry (tenant_id, seq, entry_id, request_id, body, leaf, prev, sealed)
-  SELECT tenants[x.place], x.seq, x.entry, x.request, x.body, x.leaf, x.prev, nullif(x.seal, '')
-  FROM unnest(places, seqs, entries, requests, bodies, leaves, prevs, seals) AS x(place, seq, entry, request, body, leaf, prev, seal)
+  SELECT x.log, x.seq, x.entry, x.request, x.body, x.leaf, x.prev, nullif(x.seal, '')
+  FROM unnest(logs, seqs, entries, requests, bodies, leaves, prevs, seals) AS x(log, seq, entry, request, body, leaf, prev, seal)
   WHERE x.seq IS NOT NULL;
 
   kind := 0;
@@ -760,7 +768,7 @@ GRANT SELECT ON TABLE avouch.audit_entry TO avouch_server;
 GRANT SELECT, UPDATE (chain), UPDATE (epoch), UPDATE (size) ON TABLE avouch.audit_head TO avouch_log;
 GRANT INSERT (epoch), INSERT (log_id), INSERT (tenant_id), SELECT ON TABLE avouch.audit_head TO avouch_server;
 GRANT SELECT, UPDATE (period), UPDATE (used) ON TABLE avouch.counter TO avouch_log;
-GRANT DELETE, INSERT, SELECT, UPDATE ON TABLE avouch.counter TO avouch_server;
+GRANT DELETE, INSERT, SELECT ON TABLE avouch.counter TO avouch_server;
 GRANT DELETE, INSERT, SELECT, UPDATE ON TABLE avouch.idempotency TO avouch_server;
 GRANT INSERT, SELECT, UPDATE ON TABLE avouch.incident TO avouch_server;
 GRANT INSERT, SELECT ON TABLE avouch.installation TO avouch_server;

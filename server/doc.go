@@ -14,7 +14,10 @@
 //     TestUnavailableIsCounted, TestRefusalThatIsNoEntry, TestRefusalsOutlastTheDatabase. A server that is killed loses the
 //     counts of up to a minute.
 //  4. Another organisation's key gets nothing on any route: TestOtherTenantGetsNothing walks all of them.
-//  5. A create that is repeated with its Idempotency-Key happens once: TestIdempotencyKey.
+//  5. A create that is repeated with its Idempotency-Key happens once, also when its first caller has gone or nobody knows
+//     what became of it: TestIdempotencyKey, TestIdempotencyAfterClientTimeout, TestIdempotencyLease.
 //  6. It says that it is ready only while it can answer: TestReadiness.
 //  7. What the operator's commands change holds on the servers that run: TestQuotaOnAnotherServer.
+//  8. Whose a trace is, is remembered beside it and is in no span; nobody else sees it, and an id of another's is as one
+//     that never was: TestTraceIsItsSenders, TestTraceWithoutEntries, TestSpans.
 package server

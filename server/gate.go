@@ -15,8 +15,17 @@ import (
 	"github.com/avouch-dev/avouch/tenantdb"
 )
 
-// authenticate is the first gate: an API key, or an agent's token, which may come in X-Agent-Token too.
+// authenticate is the first gate. Who passes it sent the request, and may see its trace.
 func (s *Server) authenticate(r *http.Request, meta web.RequestMeta) (tenantdb.Caller, error) {
+	c, err := s.prove(r, meta)
+	if err == nil {
+		s.traces.recent.sent(r.Context(), c.Tenant())
+	}
+	return c, err
+}
+
+// prove says who sent a request: by an API key, or by an agent's token, which may come in X-Agent-Token too.
+func (s *Server) prove(r *http.Request, meta web.RequestMeta) (tenantdb.Caller, error) {
 	credential := apikey.FromHeader(r.Header)
 	if credential == "" && r.Header.Get("Authorization") == "" {
 		credential = strings.TrimSpace(strings.TrimPrefix(r.Header.Get("X-Agent-Token"), "Bearer "))
@@ -31,7 +40,8 @@ func (s *Server) authenticate(r *http.Request, meta web.RequestMeta) (tenantdb.C
 }
 
 // agent proves an agent by its token. Another server may have revoked the key that signed it a moment ago, so the keys are
-// read again; only for a token that is good as far as this server knows, lest forged ones make it read.
+// read again; only for a token that is good as far as this server knows, lest forged ones make it read. A flood of a good one
+// shares its reads (keyring.Signing.Refresh).
 func (s *Server) agent(ctx context.Context, credential string, meta web.RequestMeta) (tenantdb.Caller, error) {
 	c, err := s.Agents.Authenticate(ctx, credential, meta)
 	if err != nil {
@@ -81,7 +91,11 @@ func (s *Server) recheck(ctx context.Context, c tenantdb.Caller) error {
 // are no refusals. If the denial of a known caller cannot be recorded now, the caller has been denied all the same, and it
 // is counted.
 func (s *Server) refused(ctx context.Context, meta web.RequestMeta, c *tenantdb.Caller, operation string, p *problem.Error) {
-	known, single := c != nil && !c.Tenant().IsZero(), singleRequests
+	known, single, sender := c != nil && !c.Tenant().IsZero(), singleRequests, tenantdb.Platform
+	if known {
+		sender = c.Tenant()
+	}
+	s.traces.recent.sent(ctx, sender) // operations that authenticate for themselves say here whom they refused
 	switch {
 	case p.Kind == problem.Internal || p.Kind == problem.Unavailable && !known:
 		return

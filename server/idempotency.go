@@ -18,8 +18,8 @@ type idempotency struct {
 	ring *keyring.Ring
 }
 
-// lease is how long an attempt holds its key without having ended. It is longer than any operation may take: after it,
-// the attempt's server has died.
+// lease is how long an attempt without an answer is said to run. It is longer than any operation may take: after it, the
+// attempt's server has died, or could not tell what it had done. Its key is not given to another for that.
 const lease = 2 * time.Minute
 
 // kept is how long an answer may be asked for again.
@@ -43,6 +43,8 @@ func (s *idempotency) Begin(ctx context.Context, c tenantdb.Caller, at web.Attem
 		return web.Claim{State: web.Claimed}, nil
 	case string(found.request) != string(fingerprint(at)):
 		return web.Claim{State: web.Other}, nil
+	case found.answer == nil && time.Since(found.at) > lease:
+		return web.Claim{State: web.Lost}, nil
 	case found.answer == nil:
 		return web.Claim{State: web.Running, RetryAfter: max(time.Second, lease-time.Since(found.at))}, nil
 	}

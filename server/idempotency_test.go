@@ -3,11 +3,13 @@ package server
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"net/http"
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/avouch-dev/avouch/internal/web"
 	"github.com/avouch-dev/avouch/tenantdb"
@@ -113,7 +115,46 @@ func TestIdempotencyAtOnce(t *testing.T) {
 	}
 }
 
-// A server died after it took the key: until its lease is over nobody else may try, since it may be at work.
+// A caller gives up while the create waits for its turn. It happens all the same, and the retry gets its answer.
+func TestIdempotencyAfterClientTimeout(t *testing.T) {
+	t.Parallel()
+	s := newSite(t)
+	n := s.start(t)
+	acme := n.organisation(t, "Acme")
+	agent := n.call(t, ask{Method: "POST", Path: "/api/v1/agents/register", Key: acme.key, Body: map[string]any{"name": "a"}}).want(t, http.StatusCreated)
+	issue := ask{
+		Method: "POST", Path: "/api/v1/agents/" + agent.text("agent_id") + "/tokens", Key: acme.key,
+		Header: map[string]string{"Idempotency-Key": "k-1"}, Body: map[string]any{"resources": []string{"your-service"}},
+	}
+	release, err := s.admin.Hold(t.Context(), acme.id.String())
+	must(t, err)
+	ctx, giveUp := context.WithCancel(t.Context())
+	gone := make(chan error)
+	go func() { _, err := n.try(ctx, issue); gone <- err }()
+	eventually(t, "the token waits for the head", func() bool {
+		waiting, err := s.admin.Texts(t.Context(), `SELECT pid::text FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'`)
+		return err == nil && len(waiting) == 1
+	})
+	giveUp()
+	if err := <-gone; !errors.Is(err, context.Canceled) {
+		t.Fatalf("the caller who gave up: %v", err)
+	}
+	time.Sleep(300 * time.Millisecond) // until the server has seen that
+	release()
+	var again answer
+	eventually(t, "the retry is answered", func() bool {
+		again = n.call(t, issue)
+		return again.Status != http.StatusConflict
+	})
+	if again.want(t, http.StatusCreated); again.Header.Get("Idempotency-Replayed") != "true" {
+		t.Error("the retry was done anew")
+	}
+	if made := len(n.entries(t, acme.id, "token.issued")); made != 1 {
+		t.Errorf("%d tokens were issued under one key", made)
+	}
+}
+
+// A server died after it took the key: nobody can say what it did, so under that key it is not done again.
 func TestIdempotencyLease(t *testing.T) {
 	t.Parallel()
 	s := newSite(t)
@@ -135,12 +176,18 @@ func TestIdempotencyLease(t *testing.T) {
 		t.Error("it was done beside the attempt that holds the key")
 	}
 	age("3 minutes")
-	free := n.call(t, create(acme, "mine", "k-1")).want(t, http.StatusCreated)
-	if again := n.call(t, create(acme, "mine", "k-1")).want(t, http.StatusCreated); again.Raw != free.Raw {
+	lost := n.call(t, create(acme, "mine", "k-1")).want(t, http.StatusConflict)
+	if !strings.Contains(lost.text("detail"), "not known") || lost.Header.Get("Retry-After") != "" {
+		t.Errorf("after the lease: %s, Retry-After %q", lost.Raw, lost.Header.Get("Retry-After"))
+	}
+	if named(t, n, acme, "mine") != 1 {
+		t.Error("it was done again after the lease")
+	}
+	age("25 hours") // then the key is forgotten, and may be another request's
+	free := n.call(t, create(acme, "yours", "k-1")).want(t, http.StatusCreated)
+	if again := n.call(t, create(acme, "yours", "k-1")).want(t, http.StatusCreated); again.Raw != free.Raw {
 		t.Error("the answer of the attempt that took over is not kept")
 	}
-	age("3 minutes") // and one that has taken over may be another request
-	n.call(t, create(acme, "yours", "k-1")).want(t, http.StatusCreated)
 }
 
 // A refusal did nothing, so the caller may correct the request under the same key.

@@ -1,6 +1,7 @@
 package server
 
 import (
+	"bufio"
 	"errors"
 	"net/http"
 	"strings"
@@ -167,5 +168,43 @@ func TestRecheck(t *testing.T) {
 	agent := tenantdb.NewCaller(tenantdb.CallerSpec{Tenant: acme.id, Actor: audit.Actor{Kind: audit.ActorAgent, ID: "x"}})
 	if err := n.recheck(t.Context(), agent); !problem.Is(err, problem.Denied) {
 		t.Errorf("an agent: %v", err)
+	}
+}
+
+// What comes into the log after a key's revocation is acknowledged is not shown on a stream that the key opened.
+func TestStreamOfARevokedKey(t *testing.T) {
+	t.Parallel()
+	n := newSite(t).start(t)
+	acme := n.organisation(t, "Acme")
+	key, id := n.newKey(t, acme, map[string]any{"kind": "owner"})
+	r, err := n.request(t.Context(), ask{Method: "GET", Path: "/api/v1/audit/stream", Key: key})
+	must(t, err)
+	stream, err := n.client.Do(r)
+	must(t, err)
+	defer stream.Body.Close()
+	lines := bufio.NewScanner(stream.Body)
+	until := func(word string) (seen string) {
+		for lines.Scan() {
+			seen += lines.Text() + "\n"
+			if strings.Contains(lines.Text(), word) {
+				return seen
+			}
+		}
+		return seen
+	}
+	state := func(action string) {
+		n.call(t, ask{Method: "POST", Path: "/api/v1/audit/events", Key: acme.key, Body: map[string]any{"action": action}}).want(t, http.StatusOK)
+	}
+	state("shown")
+	if seen := until(`"statement"`); !strings.Contains(seen, "shown") {
+		t.Fatalf("the stream shows nothing while the key counts: %s", seen)
+	}
+	n.call(t, ask{Method: "POST", Path: "/api/v1/keys/" + id + "/revoke", Key: acme.key}).want(t, http.StatusOK)
+	state("secret")
+	if seen := until("event: end"); strings.Contains(seen, "secret") || strings.Contains(seen, `"statement"`) || !strings.Contains(seen, "event: end") {
+		t.Errorf("after the revocation: %s", seen)
+	}
+	if seen := until("statement"); strings.Contains(seen, "event: entry") {
+		t.Errorf("after its end: %s", seen)
 	}
 }

@@ -12,11 +12,12 @@ import (
 	"github.com/avouch-dev/avouch/tenantdb"
 )
 
-// A claim takes the row if there is none, or if whoever had it is long gone. Answers are forgotten after a day.
+// A claim takes the row if there is none, or if it is to be forgotten, which it is after a day. One without an answer stays
+// as long: what it stands for may have been done.
 const claimSQL = `
 INSERT INTO avouch.idempotency AS i (tenant_id, actor, key, request) VALUES ($1, $2, $3, $4)
 ON CONFLICT (tenant_id, actor, key) DO UPDATE SET request = excluded.request, answer = NULL, created_at = now()
-WHERE i.answer IS NULL AND i.created_at < now() - $5::interval OR i.created_at < now() - $6::interval
+WHERE i.created_at < now() - $5::interval
 RETURNING true`
 
 const claimedSQL = `SELECT request, answer, created_at FROM avouch.idempotency WHERE tenant_id = $1 AND actor = $2 AND key = $3`
@@ -35,7 +36,7 @@ type claimed struct {
 // claim is one step for all servers: the row belongs to whoever inserted it.
 func claim(ctx context.Context, db *tenantdb.DB, c tenantdb.Caller, at web.Attempt) (found claimed, mine bool, err error) {
 	err = db.Note(ctx, c, func(tx *tenantdb.Tx) error {
-		err := tx.QueryRow(ctx, claimSQL, c.Tenant(), actorOf(c), at.Key, fingerprint(at), lease, kept).Scan(&mine)
+		err := tx.QueryRow(ctx, claimSQL, c.Tenant(), actorOf(c), at.Key, fingerprint(at), kept).Scan(&mine)
 		if !errors.Is(err, pgx.ErrNoRows) {
 			return err
 		}

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"net/url"
 	"os"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -21,6 +22,7 @@ import (
 	"golang.org/x/time/rate"
 
 	"github.com/avouch-dev/avouch/audit"
+	"github.com/avouch-dev/avouch/tenantdb"
 	"github.com/avouch-dev/avouch/trail"
 )
 
@@ -125,12 +127,35 @@ const (
 	requestKey = "avouch.request_id"
 )
 
-// recentSpans keeps the spans of the last traces, by the request id on their first span.
+// recentSpans keeps the spans of the last traces, by the request id on their first span. Who sent a request is kept beside
+// them and is in no span: a collector learns of no tenant.
 type recentSpans struct {
-	mu     sync.Mutex
-	order  []trace.TraceID
-	traces map[trace.TraceID][]trail.Span
-	byID   map[string]trace.TraceID
+	mu      sync.Mutex
+	order   []trace.TraceID
+	traces  map[trace.TraceID]*remembered
+	byID    map[string]trace.TraceID
+	senders map[trace.TraceID]tenantdb.TenantID // of requests that are under way
+}
+
+// remembered is one trace.
+type remembered struct {
+	request string // its id; empty until it has ended
+	sender  tenantdb.TenantID
+	spans   []trail.Span
+}
+
+// sent says whose the request is that ctx belongs to: the platform's if nobody was let in.
+func (r *recentSpans) sent(ctx context.Context, sender tenantdb.TenantID) {
+	span := trace.SpanFromContext(ctx)
+	if !span.IsRecording() { // nothing is kept of it, or it has ended
+		return
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.senders == nil {
+		r.senders = map[trace.TraceID]tenantdb.TenantID{}
+	}
+	r.senders[span.SpanContext().TraceID()] = sender
 }
 
 // OnStart implements the SDK's interface.
@@ -148,35 +173,39 @@ func (r *recentSpans) OnEnd(s sdktrace.ReadOnlySpan) {
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.traces == nil {
-		r.traces, r.byID = map[trace.TraceID][]trail.Span{}, map[string]trace.TraceID{}
+	t := r.trace(id)
+	if len(t.spans) < mostSpans || !s.Parent().IsValid() { // the first span ends last, and the rest are nothing without it
+		t.spans = append(t.spans, span)
 	}
-	if _, known := r.traces[id]; !known {
-		r.order = append(r.order, id)
-		if len(r.order) > keptTraces {
-			r.evict()
-		}
+	if s.Parent().IsValid() {
+		return
 	}
-	if len(r.traces[id]) < mostSpans || !s.Parent().IsValid() { // the first span ends last, and the rest are nothing without it
-		r.traces[id] = append(r.traces[id], span)
-	}
+	t.sender = r.senders[id]
+	delete(r.senders, id)
 	for _, a := range s.Attributes() {
 		if a.Key == requestKey {
-			r.byID[a.Value.AsString()] = id
+			t.request = a.Value.AsString()
+			r.byID[t.request] = id
 		}
 	}
 }
 
-func (r *recentSpans) evict() {
-	old := r.order[0]
-	r.order = r.order[1:]
-	delete(r.traces, old)
-	for request, id := range r.byID {
-		if id == old {
-			delete(r.byID, request)
-			return
-		}
+// trace is what is remembered of one, in the place of the oldest if it is new and there are enough.
+func (r *recentSpans) trace(id trace.TraceID) *remembered {
+	if r.traces == nil {
+		r.traces, r.byID = map[trace.TraceID]*remembered{}, map[string]trace.TraceID{}
 	}
+	if t := r.traces[id]; t != nil {
+		return t
+	}
+	if len(r.order) == keptTraces {
+		old := r.order[0]
+		r.order = r.order[1:]
+		delete(r.byID, r.traces[old].request)
+		delete(r.traces, old)
+	}
+	r.order, r.traces[id] = append(r.order, id), &remembered{}
+	return r.traces[id]
 }
 
 // Shutdown implements the SDK's interface.
@@ -185,9 +214,14 @@ func (r *recentSpans) Shutdown(context.Context) error { return nil }
 // ForceFlush implements the SDK's interface.
 func (r *recentSpans) ForceFlush(context.Context) error { return nil }
 
-// of is the spans of a request, if this server answered it and traced it, and not long ago.
-func (r *recentSpans) of(request audit.RequestID) []trail.Span {
+// of is the spans of a request, if this server answered it and traced it, and not long ago, and whose it was; zero if nobody
+// was asked who it is, or the operation asked for itself and let the sender in: then it has left an entry.
+func (r *recentSpans) of(request audit.RequestID) ([]trail.Span, tenantdb.TenantID) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return append([]trail.Span{}, r.traces[r.byID[request.String()]]...)
+	t := r.traces[r.byID[request.String()]]
+	if t == nil {
+		return nil, tenantdb.TenantID{}
+	}
+	return slices.Clone(t.spans), t.sender
 }

@@ -2,6 +2,7 @@ package server
 
 import (
 	"bytes"
+	"cmp"
 	"crypto/tls"
 	"errors"
 	"io"
@@ -22,6 +23,8 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"github.com/avouch-dev/avouch/audit"
+	"github.com/avouch-dev/avouch/internal/problem"
+	"github.com/avouch-dev/avouch/tenantdb"
 )
 
 // receiver is an OTLP collector on loopback.
@@ -159,6 +162,95 @@ func TestSpans(t *testing.T) {
 	}
 }
 
+// What a request spent its time on is its sender's to see, though it left no entry; another's key is told what it is told of
+// an id that never was. The trace of who was not let in is the platform's.
+func TestTraceIsItsSenders(t *testing.T) {
+	t.Parallel()
+	s := newSite(t)
+	n := s.start(t)
+	acme, thief := n.organisation(t, "Acme"), n.organisation(t, "Thief")
+	service, _ := n.newKey(t, acme, nil)
+	void, voidID := n.newKey(t, acme, nil)
+	n.call(t, ask{Method: "POST", Path: "/api/v1/keys/" + voidID + "/revoke", Key: acme.key}).want(t, http.StatusOK)
+	never := n.get(t, "/api/v1/requests/"+audit.NewRequestID().String(), thief.key).want(t, http.StatusNotFound)
+	for what, words := range map[string]string{"the memory": "lately", "which server": "the server that answered", "what is traced": "traced", "the collector": "collector"} {
+		if !strings.Contains(never.text("detail"), words) {
+			t.Errorf("what is missing does not speak of %s: %s", what, never.text("detail"))
+		}
+	}
+	malformed := ask{Method: "POST", Path: "/api/v1/verify", Key: service, Body: "{"}
+	for range singleRequests {
+		n.call(t, malformed).want(t, http.StatusBadRequest)
+	}
+	agent := n.call(t, ask{Method: "POST", Path: "/api/v1/agents/register", Key: acme.key, Body: map[string]any{"name": "an agent"}}).want(t, http.StatusCreated)
+	for name, c := range map[string]struct {
+		ask
+		mine   int    // the status for the organisation
+		span   string // the operation's, if it is shown
+		nobody bool
+	}{
+		"a read":                 {ask{Method: "GET", Path: "/api/v1/agents", Key: acme.key}, 200, "list-agents", false},
+		"an agent's own":         {ask{Method: "GET", Path: "/api/v1/agents/" + agent.text("agent_id"), Header: map[string]string{"X-Agent-Token": agent.text("token")}}, 200, "get-agent", false},
+		"refused, and counted":   {malformed, 200, "verify", false},
+		"answered, by verify":    {ask{Method: "POST", Path: "/api/v1/verify", Key: service, Body: map[string]any{"token": "x.y.z", "target_resource": "here"}}, 200, "verify", false},
+		"without a key":          {ask{Method: "GET", Path: "/api/v1/agents"}, 404, "", true},
+		"with nonsense":          {ask{Method: "GET", Path: "/api/v1/agents", Key: "avk_live_nonsense"}, 404, "", true},
+		"with a revoked key":     {ask{Method: "GET", Path: "/api/v1/agents", Key: void}, 200, "", true}, // the log has its refusal
+		"for everybody, refused": {ask{Method: "POST", Path: "/api/v1/organisations", Body: "{"}, 404, "", true},
+		"for everybody":          {ask{Method: "GET", Path: "/.well-known/avouch.json", Key: acme.key}, 404, "", false}, // nobody was asked who it is
+	} {
+		of := "/api/v1/requests/" + n.call(t, c.ask).Header.Get("X-Request-Id")
+		a := n.get(t, of, acme.key)
+		if shown := a.Status == 200 && strings.Contains(a.Raw, `"name":"`+cmp.Or(c.span, "no such")+`"`); a.Status != c.mine || shown != (c.span != "") || c.span == "" && len(spansOf(a)) > 0 {
+			t.Errorf("%s: its own organisation is answered %d: %s", name, a.Status, a.Raw)
+		}
+		if a := n.get(t, of, thief.key); a.Status != 404 || a.text("detail") != never.text("detail") || a.text("title") != never.text("title") {
+			t.Errorf("%s: another organisation is answered %d: %s", name, a.Status, a.Raw)
+		}
+		request, err := n.Trail.Request(t.Context(), tenantdb.System(tenantdb.Platform, "test"), requestOf(t, of))
+		if problem.Is(err, problem.Missing) == c.nobody || c.nobody && len(request.Spans) == 0 {
+			t.Errorf("%s: the platform is shown %+v %v", name, request, err)
+		}
+	}
+}
+
+func spansOf(a answer) []any {
+	found, _ := a.Body["spans"].([]any)
+	return found
+}
+
+func requestOf(t testing.TB, path string) (id audit.RequestID) {
+	t.Helper()
+	must(t, id.UnmarshalText([]byte(path[strings.LastIndex(path, "/")+1:])))
+	return id
+}
+
+// A trace is seen on the server that made it, if it made one, and the look is in the log.
+func TestTraceWithoutEntries(t *testing.T) {
+	t.Parallel()
+	s := newSite(t)
+	n := s.start(t)
+	other := s.start(t, func(c *Config) { c.TraceSeconds = 0 })
+	acme := n.organisation(t, "Acme")
+	trace := func(on *live, a answer) answer {
+		return on.get(t, "/api/v1/requests/"+a.Header.Get("X-Request-Id"), acme.key)
+	}
+	asked := n.get(t, "/api/v1/agents", acme.key).want(t, http.StatusOK)
+	trace(other, asked).want(t, http.StatusNotFound)
+	a := trace(n, asked).want(t, http.StatusOK)
+	if len(spansOf(a)) < 2 || !strings.Contains(a.Raw, `"entries":[]`) {
+		t.Errorf("%s", a.Raw)
+	}
+	looks := n.entries(t, acme.id, "log.read")
+	if len(looks) != 1 || looks[0].field("request") != asked.Header.Get("X-Request-Id") || looks[0].field("count") != "0" || looks[0].Request.String() != a.Header.Get("X-Request-Id") {
+		t.Errorf("of the look the log has %+v", looks)
+	}
+	for range 2 { // even such a sampler takes the first
+		asked = other.get(t, "/api/v1/agents", acme.key).want(t, http.StatusOK)
+	}
+	trace(other, asked).want(t, http.StatusNotFound)
+}
+
 // A collector is reached by its address alone, and one that is away costs requests nothing.
 func TestCollectorAddress(t *testing.T) {
 	t.Parallel()
@@ -202,11 +294,12 @@ func TestMutualTLS(t *testing.T) {
 // The memory of spans is bounded, in traces and in spans of one, and never loses a trace's first span.
 func TestRecentSpansAreBounded(t *testing.T) {
 	t.Parallel()
-	recent := &recentSpans{}
+	recent, sender := &recentSpans{}, tenantdb.NewTenantID()
 	tracer := sdktrace.NewTracerProvider(sdktrace.WithSpanProcessor(recent)).Tracer("test")
 	trace := func(children int) audit.RequestID {
 		id := audit.NewRequestID()
 		ctx, root := tracer.Start(t.Context(), "root", oteltrace.WithAttributes(attribute.String(requestKey, id.String())))
+		recent.sent(ctx, sender)
 		for range children {
 			_, child := tracer.Start(ctx, "child")
 			child.End()
@@ -215,19 +308,33 @@ func TestRecentSpansAreBounded(t *testing.T) {
 		return id
 	}
 	first := trace(1)
-	if got := recent.of(first); len(got) != 2 || got[1].Name != "root" || got[0].Parent != got[1].ID {
-		t.Errorf("remembered are %+v", got)
+	if got, by := recent.of(first); len(got) != 2 || got[1].Name != "root" || got[0].Parent != got[1].ID || by != sender {
+		t.Errorf("remembered are %+v of %s", got, by)
 	}
-	if got := recent.of(trace(5 * mostSpans)); len(got) != mostSpans+1 || got[mostSpans].Name != "root" {
+	if got, _ := recent.of(trace(5 * mostSpans)); len(got) != mostSpans+1 || got[mostSpans].Name != "root" {
 		t.Errorf("%d spans are remembered", len(got))
 	}
 	for range keptTraces {
 		trace(0)
 	}
-	if len(recent.traces) > keptTraces || len(recent.order) > keptTraces || len(recent.byID) > keptTraces {
-		t.Errorf("%d traces, %d in order, %d ids", len(recent.traces), len(recent.order), len(recent.byID))
+	recent.sent(t.Context(), sender) // as of a request that is not traced
+	if len(recent.traces) > keptTraces || len(recent.order) > keptTraces || len(recent.byID) > keptTraces || len(recent.senders) > 0 {
+		t.Errorf("%d traces, %d in order, %d ids, %d senders", len(recent.traces), len(recent.order), len(recent.byID), len(recent.senders))
 	}
-	if got := recent.of(first); len(got) != 0 {
-		t.Errorf("the oldest is still there: %+v", got)
+	if got, by := recent.of(first); len(got) != 0 || !by.IsZero() {
+		t.Errorf("the oldest is still there: %+v of %s", got, by)
+	}
+	ctx, long := tracer.Start(t.Context(), "long")
+	recent.sent(ctx, sender)
+	_, child := tracer.Start(ctx, "child")
+	child.End()
+	for range keptTraces {
+		trace(0)
+	}
+	id := audit.NewRequestID()
+	long.SetAttributes(attribute.String(requestKey, id.String()))
+	long.End()
+	if got, by := recent.of(id); len(got) != 1 || by != sender {
+		t.Errorf("of what ended after many others began: %+v of %s", got, by)
 	}
 }

@@ -291,3 +291,26 @@ func TestCloseWhileHeadsAreHeld(t *testing.T) {
 		}
 	}
 }
+
+// A read whose caller would wait for ever is cut off when the patience of Close ends.
+func TestCloseCutsOffReads(t *testing.T) {
+	t.Parallel()
+	db, _ := fresh(t)
+	c := newTenant(t, db, "A")
+	begun, ended := make(chan struct{}), make(chan error, 1)
+	go func() {
+		ended <- db.Read(context.Background(), c, func(tx *ReadTx) error {
+			close(begun)
+			return tx.QueryRow(context.Background(), `SELECT pg_sleep(120)::text`).Scan(new(string))
+		})
+	}()
+	<-begun
+	began := time.Now()
+	db.Close()
+	if took := time.Since(began); took > 60*time.Second {
+		t.Errorf("Close took %v", took)
+	}
+	if err := <-ended; err == nil {
+		t.Error("the read ended well")
+	}
+}

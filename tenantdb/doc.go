@@ -8,13 +8,15 @@
 // What it promises:
 //
 //  1. A transaction sees one tenant's rows and no others; without a tenant, none: TestNoTenantNoRows, TestOtherTenantInvisible.
-//  2. A change commits with its entry or not at all, also when the room forgets, and in SQL beside this package:
+//  2. A change commits with its entry or not at all, also when the room forgets, and in SQL beside this package (but for
+//     the exceptions that TestCatalogue lists):
 //     TestChangeNeedsEntry, TestTriggerRefusesUnrecordedChange.
 //  3. Every table with a tenant has all five nets; the exceptions are a list with reasons: TestCatalogue, TestCatalogueSeesForgottenTable.
 //  4. A decision is appended only if no change that could alter it has committed since: TestStaleEpochIsRefused,
 //     TestTwoTenantsAreAllOrNothing.
 //  5. What was acknowledged is in the log once, whatever happens to a connection, the server or Postgres, and what was
-//     refused never appears later: TestLostReply, TestDuplicatedReply, TestRecordExactlyOnce.
+//     refused never appears later: TestLostReply, TestDuplicatedReply, TestRecordExactlyOnce. Where that cannot be known the
+//     error is problem.Uncertain: TestUnknownOutcomeSaysSo, TestGroupTellsTheTruthToWhoGoes.
 //  6. A held head delays its own tenant, not the others: TestHeldHeadDelaysOnlyItsTenant.
 //  7. A counter is never exceeded, on any number of servers: TestCounterNeverExceeded.
 //  8. The log cannot be changed by the server's role: TestLogIsInsertOnly. A role with more rights than the server
@@ -23,7 +25,8 @@
 //     TestCloseUnderLoad, TestCloseWhileHeadsAreHeld, TestCloseWaitsForCallersInside, TestClosedDoorRefusesAtOnce.
 //  10. A migration keeps what an older release has written, and servers of both go on together; two at once take turns:
 //     TestUpgradeFromEveryOlderSchema, TestRoomsSurviveMigration, TestMigrateUnderLoad, TestMigrateAtOnce. The schema is
-//     what migrations/schema.sql says: TestSchemaFile. A server refuses one that it does not fit: TestRefusesOtherSchemas.
+//     what migrations/schema.sql says: TestSchemaFile. Its owner need be no superuser: TestMigrateAsOrdinaryOwner. A server
+//     refuses one that it does not fit: TestRefusesOtherSchemas.
 //  11. The database may be reached by certificates at both ends: TestMutualTLSToPostgres.
 //
 // It does not promise that whoever can run SQL as the server's role sees one tenant only: such a one can set the tenant.

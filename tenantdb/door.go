@@ -52,6 +52,7 @@ type DB struct {
 	lane     *lane
 	stop     context.CancelFunc
 	ended    sync.WaitGroup
+	locking  chan struct{} // see AppendLocked
 	closed   atomic.Bool
 	inside   sync.RWMutex       // read-locked by each Append: Close waits for those that wait for an outcome
 	life     context.Context    // ends when Close will wait no longer for outcomes that are unknown
@@ -83,6 +84,7 @@ func Open(ctx context.Context, cfg Config) (*DB, error) {
 			cfg.Observe(n, took)
 		}
 	}
+	db.locking = make(chan struct{}, mostLocking)
 	db.life, db.abandon = context.WithCancel(context.Background())
 	err := db.connect(ctx, cfg)
 	if err == nil {
@@ -208,8 +210,8 @@ func (db *DB) Close() {
 		}
 	}
 	db.refuseWaiting() // whose callers have gone
+	db.closePools()    // waits for reads and changes, which are cut off when the patience ends
 	db.abandon()
-	db.closePools()
 }
 
 // refuseWaiting finishes what was not sent yet, in the queue and beside it.
@@ -244,7 +246,8 @@ func (db *DB) closePools() {
 }
 
 // Append appends drafts, all or none, each in its tenant's log. Errors: *StaleError if a tenant's epoch has moved,
-// *SpentError if a counter has reached its limit, problem.Unavailable otherwise; in each case nothing was appended.
+// *SpentError if a counter has reached its limit, problem.Unavailable otherwise; in each case nothing was appended, unless
+// the error is problem.Uncertain: ctx ended before the outcome was there, or the outcome could not be found out.
 //
 // It is the one operation that may span two tenants, for the verify room (ARCHITECTURE.md, "two tenants in one
 // verification"). Everyone else uses Record.
@@ -274,6 +277,8 @@ func (db *DB) put(ctx context.Context, drafts []Draft, spends []Spend) ([]Positi
 // Record appends an event that changes nothing: a denial, a sensitive read, a sign-in. It returns when the entry is
 // durable.
 func (db *DB) Record(ctx context.Context, c Caller, ev audit.Event) (Position, error) {
+	ctx, cancel := context.WithTimeout(ctx, 3*db.patience) // refusals are recorded also when their sender has gone
+	defer cancel()
 	head, err := db.Head(ctx, c.Tenant())
 	if err != nil {
 		return Position{}, err

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -312,6 +313,14 @@ func TestHeldHeadDelaysOnlyItsTenant(t *testing.T) {
 		_, err := db.Append(t.Context(), []Draft{draft(t, db, hh, "held")})
 		waiting <- err
 	}()
+	// Decisions of the same tenant that want its head for themselves must not take what others wait on either.
+	var deciding sync.WaitGroup
+	for range 2 * besideConnections {
+		deciding.Go(func() {
+			_, _ = db.AppendLocked(t.Context(), []TenantID{held.Tenant()}, func() ([]Draft, []Spend, error) { return nil, nil, errors.New("not decided") })
+		})
+	}
+	defer deciding.Wait()
 	var worst time.Duration
 	for start := time.Now(); time.Since(start) < time.Second; {
 		began := time.Now()
@@ -461,5 +470,27 @@ func TestReadRow(t *testing.T) {
 			t.Errorf("the connection is left in state %c and sees %d, %v", conn.Conn().PgConn().TxStatus(), n, err)
 		}
 		conn.Release()
+	}
+}
+
+// Servers' clocks differ: around midnight of a month's end they count in two periods, and neither gets more than its limit.
+func TestPeriodNeverGoesBack(t *testing.T) {
+	t.Parallel()
+	db, _ := fresh(t)
+	c := newTenant(t, db, "A")
+	h := head(t, db, c)
+	allowed := 0
+	for n := range 40 {
+		s := Spend{Tenant: c.Tenant(), Subject: "verify", Period: int32(24_000 + n%2), Limit: 3}
+		switch _, err := db.Append(t.Context(), []Draft{draft(t, db, h, "spent")}, s); {
+		case err == nil:
+			allowed++
+		case errors.As(err, new(*SpentError)):
+		default:
+			t.Fatal(err)
+		}
+	}
+	if allowed != 4 { // one before the new period began, three in it
+		t.Errorf("%d were allowed", allowed)
 	}
 }

@@ -29,11 +29,11 @@ func (db *DB) Each(ctx context.Context, part string, fn func(Caller) error) erro
 }
 
 func (db *DB) tenants(ctx context.Context, after TenantID, most int) ([]TenantID, error) {
-	conn, err := db.pool.Acquire(ctx)
+	conn, release, err := db.acquire(ctx, db.pool)
 	if err != nil {
 		return nil, unreachable(err)
 	}
-	defer conn.Release()
+	defer release()
 	rows, err := conn.Query(ctx, tenantsSQL, after, most)
 	if err != nil {
 		return nil, err
@@ -43,21 +43,26 @@ func (db *DB) tenants(ctx context.Context, after TenantID, most int) ([]TenantID
 
 // Lookup runs one of the named look-ups that are made before the tenant is known (docs/threat-model.md lists them).
 func (db *DB) Lookup(ctx context.Context, sql string, args []any, into ...any) error {
-	conn, err := db.pool.Acquire(ctx)
+	conn, release, err := db.acquire(ctx, db.pool)
 	if err != nil {
 		return unreachable(err)
 	}
-	defer conn.Release()
+	defer release()
+	ctx, cancel := context.WithTimeout(ctx, db.patience)
+	defer cancel()
 	return conn.QueryRow(ctx, sql, args...).Scan(into...)
 }
 
-// freeHeads are those of the tenants whose heads nobody holds at this moment.
+// freeHeads are those of the tenants whose heads nobody holds at this moment. The lane asks, on its own connection: on
+// those of the waiting it would wait for what it wants to leave beside.
 func (db *DB) freeHeads(ctx context.Context, tenants []TenantID) []TenantID {
-	conn, err := db.waiting.Acquire(ctx)
+	ctx, cancel := context.WithTimeout(ctx, db.patience)
+	defer cancel()
+	conn, release, err := db.acquire(ctx, db.lanes)
 	if err != nil {
 		return nil
 	}
-	defer conn.Release()
+	defer release()
 	rows, err := conn.Query(ctx, freeHeadsSQL, tenants)
 	if err != nil {
 		return nil

@@ -3,6 +3,7 @@ package tenantdb
 import (
 	"context"
 	"errors"
+	"slices"
 	"sync"
 
 	"github.com/avouch-dev/avouch/audit"
@@ -32,7 +33,9 @@ func NewGroup[T any](db *DB, change func(tx *Tx, items []T) ([]audit.Event, []er
 	return &Group[T]{db: db, change: change, waiting: map[TenantID][]member[T]{}}
 }
 
-// Do makes the item's change with those of others, as DB.Change would alone. The outcome is the item's own.
+// Do makes the item's change with those of others, as DB.Change would alone. The outcome is the item's own. If ctx ends
+// while the item waits, it is taken back; once its commit is under way Do waits for the outcome, which is bounded by the
+// database's patience and not by ctx: nobody could tell the caller what became of it.
 func (g *Group[T]) Do(ctx context.Context, c Caller, it T) error {
 	if g.db.closed.Load() {
 		return unavailable(errStopping)
@@ -53,8 +56,24 @@ func (g *Group[T]) Do(ctx context.Context, c Caller, it T) error {
 	case err := <-m.outcome:
 		return err
 	case <-ctx.Done():
-		return unavailable(context.Cause(ctx))
+		if g.takeBack(m) {
+			return unavailable(context.Cause(ctx))
+		}
+		return <-m.outcome
 	}
+}
+
+// takeBack reports whether the item still waited, and does no longer.
+func (g *Group[T]) takeBack(m member[T]) bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	queue := g.waiting[m.caller.Tenant()]
+	i := slices.IndexFunc(queue, func(o member[T]) bool { return o.outcome == m.outcome })
+	if i < 0 {
+		return false
+	}
+	g.waiting[m.caller.Tenant()] = slices.Delete(queue, i, i+1)
+	return true
 }
 
 // run commits the tenant's items until none waits.

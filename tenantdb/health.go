@@ -3,6 +3,7 @@ package tenantdb
 import (
 	"context"
 	"fmt"
+	"os"
 	"strings"
 	"time"
 
@@ -21,11 +22,11 @@ type Health struct {
 
 // Examine asks the database about itself.
 func (db *DB) Examine(ctx context.Context) (h Health, err error) {
-	conn, err := db.pool.Acquire(ctx)
+	conn, release, err := db.acquire(ctx, db.pool)
 	if err != nil {
 		return h, unreachable(err)
 	}
-	defer conn.Release()
+	defer release()
 	before := time.Now()
 	var there time.Time
 	if err := conn.QueryRow(ctx, `SELECT clock_timestamp()`).Scan(&there); err != nil {
@@ -44,11 +45,11 @@ func (db *DB) Examine(ctx context.Context) (h Health, err error) {
 
 // EnsurePartitions asks for the log's partitions of the months to come.
 func (db *DB) EnsurePartitions(ctx context.Context) error {
-	conn, err := db.pool.Acquire(ctx)
+	conn, release, err := db.acquire(ctx, db.pool)
 	if err != nil {
 		return unreachable(err)
 	}
-	defer conn.Release()
+	defer release()
 	if _, err := conn.Exec(ctx, "SELECT avouch.ensure_partitions()"); err != nil {
 		return fmt.Errorf("tenantdb.EnsurePartitions: %w", err)
 	}
@@ -58,11 +59,11 @@ func (db *DB) EnsurePartitions(ctx context.Context) error {
 // MoveEpochs gives every tenant but the platform another epoch: after a change of the platform's own that alters
 // everyone's decisions, and before it is acknowledged.
 func (db *DB) MoveEpochs(ctx context.Context) error {
-	conn, err := db.waiting.Acquire(ctx)
+	conn, release, err := db.acquire(ctx, db.waiting)
 	if err != nil {
 		return unreachable(err)
 	}
-	defer conn.Release()
+	defer release()
 	if _, err := conn.Exec(ctx, moveEpochsSQL, Platform); err != nil {
 		return fmt.Errorf("tenantdb.MoveEpochs: %w", err)
 	}
@@ -81,7 +82,10 @@ func DataDirectory(ctx context.Context, adminURL string) (dir string, err error)
 		return "", fmt.Errorf("tenantdb.DataDirectory: %w", err)
 	}
 	if strings.HasPrefix(dir, "/proc/self/") { // given as a descriptor that only the server has; it works in the directory
-		dir = fmt.Sprintf("/proc/%d/cwd", pid)
+		// Followed while the connection is open: its process ends with it.
+		if dir, err = os.Readlink(fmt.Sprintf("/proc/%d/cwd", pid)); err != nil {
+			return "", fmt.Errorf("tenantdb.DataDirectory: %w", err)
+		}
 	}
 	return dir, nil
 }

@@ -27,7 +27,11 @@ func (e *SpentError) Error() string { return "spent: " + e.Subject }
 // errHeld says that another transaction holds a head for longer than the lane waits.
 var errHeld = errors.New("head is held")
 
+// unavailable is the failure of what was not done, unless the reason is that nobody knows.
 func unavailable(why error) error {
+	if problem.Uncertain(why) {
+		return why
+	}
 	return (&problem.Error{
 		Kind: problem.Unavailable, Detail: "The audit log cannot take this now, so nothing was done. Try again shortly.", RetryAfter: time.Second,
 	}).Because(why)
@@ -101,7 +105,7 @@ func (ln *lane) put(ctx context.Context, drafts []Draft, spends []Spend) ([]Posi
 		return it.pos, it.err
 	case <-ctx.Done():
 		// The entry may still be appended: an entry without an answer is allowed, an answer without an entry is not.
-		return nil, unavailable(context.Cause(ctx))
+		return nil, unknown(context.Cause(ctx))
 	}
 }
 

@@ -15,25 +15,43 @@ import (
 // idle_in_transaction_session_timeout bounds it.
 func (db *DB) AppendLocked(ctx context.Context, tenants []TenantID, decide func() ([]Draft, []Spend, error)) ([]Position, error) {
 	slices.SortFunc(tenants, func(a, b TenantID) int { return bytes.Compare(a[:], b[:]) })
-	conn, err := db.waiting.Acquire(ctx)
+	// A tenant that changes all the time must not take the connections that others wait on.
+	select {
+	case db.locking <- struct{}{}:
+		defer func() { <-db.locking }()
+	case <-ctx.Done():
+		return nil, unavailable(context.Cause(ctx))
+	}
+	floors := db.known(tenants)
+	it, err := db.holding(ctx, slices.Compact(tenants), decide)
+	if errors.Is(err, errUncertain) { // the connection is free again: settling takes one of the same
+		if lost := db.resolve([]*item{it}, floors, err); lost != nil {
+			return nil, unavailable(lost)
+		}
+		err = nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	return it.pos, it.err
+}
+
+// mostLocking is how many decisions are made at once with heads in hand.
+const mostLocking = 2
+
+func (db *DB) holding(ctx context.Context, tenants []TenantID, decide func() ([]Draft, []Spend, error)) (*item, error) {
+	conn, release, err := db.acquire(ctx, db.waiting)
 	if err != nil {
 		return nil, unreachable(err)
 	}
-	defer conn.Release()
-	floors := db.known(tenants)
-	it, err := db.appendLocked(ctx, conn.Conn(), slices.Compact(tenants), decide)
+	defer release()
+	it, err := db.appendLocked(ctx, conn.Conn(), tenants, decide)
 	if err != nil && !errors.Is(err, errUncertain) {
 		if end := command(context.WithoutCancel(ctx), conn.Conn(), "ROLLBACK"); end != nil {
 			conn.Conn().Close(context.WithoutCancel(ctx))
 		}
-		return nil, err
 	}
-	if err != nil {
-		if lost := db.resolve([]*item{it}, floors, err); lost != nil {
-			return nil, unavailable(lost)
-		}
-	}
-	return it.pos, it.err
+	return it, err
 }
 
 func (db *DB) appendLocked(ctx context.Context, conn *pgx.Conn, tenants []TenantID, decide func() ([]Draft, []Spend, error)) (*item, error) {

@@ -26,6 +26,7 @@ const bootstrap = `
 DO $$
 DECLARE
   r record;
+  sixteen CONSTANT boolean := current_setting('server_version_num')::integer >= 160000;
 BEGIN
   PERFORM pg_advisory_xact_lock(hashtext('avouch.bootstrap'));
   FOR r IN SELECT * FROM (VALUES ('avouch_owner', 'NOLOGIN'), ('avouch_server', 'LOGIN'), ('avouch_log', 'NOLOGIN'), ('avouch_lookup', 'NOLOGIN')) v(name, login) LOOP
@@ -36,16 +37,25 @@ BEGIN
       END;
     END IF;
   END LOOP;
-  IF NOT pg_has_role(current_user, 'avouch_owner', 'MEMBER') THEN EXECUTE format('GRANT avouch_owner TO %I', current_user); END IF;
-  IF NOT pg_has_role(current_user, 'avouch_lookup', 'MEMBER') THEN EXECUTE format('GRANT avouch_lookup TO %I', current_user); END IF;
-  IF NOT pg_has_role(current_user, 'avouch_log', 'MEMBER') THEN EXECUTE format('GRANT avouch_log TO %I', current_user); END IF;
-  -- Whoever has the log writer's role can get past its functions. Another database's migration may take it away just now.
-  IF pg_has_role('avouch_server', 'avouch_log', 'MEMBER') THEN
+  -- From PostgreSQL 16 on, who makes a role is its member, but may only grant it: not become it, nor own what it owns.
+  FOR r IN SELECT v.name, CASE WHEN sixteen THEN ' WITH SET TRUE, INHERIT TRUE' ELSE '' END AS options
+    FROM (VALUES ('avouch_owner'), ('avouch_lookup'), ('avouch_log')) v(name)
+    WHERE CASE WHEN sixteen THEN NOT (pg_has_role(v.name, 'SET') AND pg_has_role(v.name, 'USAGE')) ELSE NOT pg_has_role(v.name, 'MEMBER') END LOOP
     BEGIN
-      REVOKE avouch_log FROM avouch_server;
+      EXECUTE format('GRANT %I TO %I', r.name, current_user) || r.options;
+    EXCEPTION WHEN internal_error OR unique_violation THEN NULL; -- another database's migration has granted it just now
+    END;
+  END LOOP;
+  -- Whoever has the log writer's role can get past its functions. Another database's migration may take it away just now.
+  -- From 16 on each who granted it is asked to take it back; where we may not, the server refuses to start and says so.
+  FOR r IN SELECT CASE WHEN sixteen THEN format(' GRANTED BY %I', g.rolname) ELSE '' END AS whose
+    FROM pg_auth_members m LEFT JOIN pg_roles g ON g.oid = m.grantor
+    WHERE m.roleid = 'avouch_log'::regrole AND m.member = 'avouch_server'::regrole AND (NOT sixteen OR pg_has_role(m.grantor, 'USAGE')) LOOP
+    BEGIN
+      EXECUTE 'REVOKE avouch_log FROM avouch_server' || r.whose;
     EXCEPTION WHEN internal_error THEN NULL;
     END;
-  END IF;
+  END LOOP;
   IF (SELECT rolinherit FROM pg_roles WHERE rolname = 'avouch_server') THEN ALTER ROLE avouch_server NOINHERIT; END IF;
 END $$;
 CREATE SCHEMA IF NOT EXISTS avouch AUTHORIZATION avouch_owner;
@@ -56,6 +66,7 @@ GRANT USAGE ON SCHEMA avouch_jobs TO avouch_server;
 `
 
 const afterwards = `
+DO $$ BEGIN EXECUTE format('REVOKE TEMPORARY ON DATABASE %I FROM PUBLIC', current_database()); END $$;
 REVOKE CREATE ON SCHEMA avouch FROM avouch_lookup, avouch_log;
 GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA avouch_jobs TO avouch_server;
 GRANT USAGE ON ALL SEQUENCES IN SCHEMA avouch_jobs TO avouch_server;
@@ -93,7 +104,7 @@ func SchemaHash() string {
 }
 
 // Migrate brings the database up to this release's schema, as an owner: a superuser, or a role with CREATEROLE that
-// may create schemas in the database. Each migration is one transaction; a second run does nothing, and one that comes
+// may create schemas in the database and made Avouch's roles, if there are any. Each migration is one transaction; a second run does nothing, and one that comes
 // while another is at work waits for it. It refuses a schema that is newer than it knows: migrations go forward only.
 func Migrate(ctx context.Context, adminURL string) error {
 	known, err := knownVersion()

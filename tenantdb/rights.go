@@ -64,10 +64,10 @@ func column(ctx context.Context, conn *pgx.Conn, sql string) ([]string, error) {
 // Catalogue lists each table, partition and view with a tenant that lacks one of the nets, as "table: what it lacks".
 // It must equal the list in catalogue_test.go, where each exception has its reason.
 func (db *DB) Catalogue(ctx context.Context) ([]string, error) {
-	conn, err := db.pool.Acquire(ctx)
+	conn, release, err := db.acquire(ctx, db.pool)
 	if err != nil {
 		return nil, unreachable(err)
 	}
-	defer conn.Release()
+	defer release()
 	return column(ctx, conn.Conn(), catalogueSQL)
 }

@@ -12,6 +12,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/avouch-dev/avouch/audit"
+	"github.com/avouch-dev/avouch/internal/problem"
 )
 
 // settleFor bounds how long the outcome of a statement is asked for before its callers are told that it is unknown.
@@ -28,7 +29,7 @@ func (db *DB) resolve(batch []*item, floors map[TenantID]int64, cause error) err
 	}
 	found, err := db.settle(drafts, floors)
 	if err != nil {
-		return errors.Join(cause, err)
+		return unknown(errors.Join(cause, err))
 	}
 	for _, it := range batch {
 		it.err, it.pos = nil, it.pos[:0]
@@ -43,6 +44,14 @@ func (db *DB) resolve(batch []*item, floors map[TenantID]int64, cause error) err
 		}
 	}
 	return nil
+}
+
+// unknown is the failure of what may have been done, or may yet be.
+func unknown(why error) error {
+	return (&problem.Error{
+		Kind: problem.Unavailable, RetryAfter: time.Second, Uncertain: true,
+		Detail: "The audit log has not said whether this was done: it may be, or may yet be. Look, or send it again with the same Idempotency-Key if it had one.",
+	}).Because(why)
 }
 
 // settle looks drafts up by their entry ids, after making sure that none of them can be appended any more. Its order is
@@ -78,11 +87,11 @@ func (db *DB) settleOnce(ctx context.Context, drafts []*Draft, floors map[Tenant
 		byTenant[d.head.Tenant] = append(byTenant[d.head.Tenant], d.entry)
 	}
 	slices.SortFunc(tenants, func(a, b TenantID) int { return bytes.Compare(a[:], b[:]) })
-	conn, err := db.waiting.Acquire(ctx)
+	conn, release, err := db.acquire(ctx, db.waiting)
 	if err != nil {
 		return nil, err
 	}
-	defer conn.Release()
+	defer release()
 	found, err := settleIn(ctx, conn.Conn(), tenants, byTenant, floors)
 	if err == nil && standbyCancelled(conn.Conn()) {
 		err = errors.New("the wait for a standby was cancelled")

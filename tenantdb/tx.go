@@ -60,17 +60,19 @@ func (db *DB) ReadFresh(ctx context.Context, c Caller, fn func(*ReadTx) error) e
 }
 
 func (db *DB) read(ctx context.Context, pool *pgxpool.Pool, c Caller, fn func(*ReadTx) error) error {
-	conn, err := pool.Acquire(ctx)
+	conn, release, err := db.acquire(ctx, pool)
 	if err != nil {
 		return unreachable(err)
 	}
-	defer conn.Release()
-	if err := begin(ctx, conn.Conn(), "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY", c, nil); err != nil {
+	defer release()
+	if err := db.begin(ctx, conn.Conn(), "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY", c, nil); err != nil {
 		conn.Conn().Close(ctx)
 		return unreachable(err)
 	}
 	err = fn(&ReadTx{conn.Conn(), c})
-	if end := command(ctx, conn.Conn(), "ROLLBACK"); end != nil {
+	bounded, cancel := context.WithTimeout(ctx, db.patience)
+	defer cancel()
+	if end := command(bounded, conn.Conn(), "ROLLBACK"); end != nil {
 		conn.Conn().Close(context.WithoutCancel(ctx))
 		return errors.Join(err, unreachable(end))
 	}
@@ -80,13 +82,13 @@ func (db *DB) read(ctx context.Context, pool *pgxpool.Pool, c Caller, fn func(*R
 // ReadRow is Read of one row with one statement, in one round trip: what every request pays for (who asks) should be
 // cheap. scan gets pgx.ErrNoRows if there is no row; its error is returned as it is.
 func (db *DB) ReadRow(ctx context.Context, c Caller, sql string, args []any, scan func(pgx.Row) error) error {
-	conn, err := db.pool.Acquire(ctx)
+	conn, release, err := db.acquire(ctx, db.pool)
 	if err != nil {
 		return unreachable(err)
 	}
-	defer conn.Release()
+	defer release()
 	var found error
-	err = begin(ctx, conn.Conn(), "BEGIN READ ONLY", c, func(b *pgx.Batch) {
+	err = db.begin(ctx, conn.Conn(), "BEGIN READ ONLY", c, func(b *pgx.Batch) {
 		b.Queue(sql, args...).QueryRow(func(r pgx.Row) error {
 			found = scan(r)
 			return nil
@@ -110,12 +112,25 @@ func answers(want string) func(pgconn.CommandTag) error {
 	}
 }
 
+// acquire takes a connection for as long as it takes until release. A caller may have no limit of time: when Close waits no
+// longer, the connection is cut.
+func (db *DB) acquire(ctx context.Context, pool *pgxpool.Pool) (conn *pgxpool.Conn, release func(), err error) {
+	if conn, err = pool.Acquire(ctx); err != nil {
+		return nil, nil, err
+	}
+	wire := conn.Conn().PgConn().Conn()
+	stay := context.AfterFunc(db.life, func() { wire.Close() })
+	return conn, func() { stay(); conn.Release() }, nil
+}
+
 func unreachable(err error) error {
 	return problem.New(problem.Unavailable, "The database cannot be reached now, so nothing was done. Try again shortly.").Because(err)
 }
 
 // begin starts a transaction and binds it to the caller's tenant, with whatever more is queued, in one round trip.
-func begin(ctx context.Context, conn *pgx.Conn, how string, c Caller, more func(*pgx.Batch)) error {
+func (db *DB) begin(ctx context.Context, conn *pgx.Conn, how string, c Caller, more func(*pgx.Batch)) error {
+	ctx, cancel := context.WithTimeout(ctx, db.patience)
+	defer cancel()
 	b := &pgx.Batch{}
 	b.Queue(how).Exec(answers("BEGIN"))
 	b.Queue(setCallerSQL, c.Tenant().String(), c.RequestID().String())
@@ -143,8 +158,8 @@ func insertHead(b *pgx.Batch, t TenantID, head *Head) {
 // Change runs fn in a transaction that changes the caller's tenant, and appends the event that fn returns, in the same
 // commit. The tenant's head is locked first, so that changes have an order and a decision that one of them could alter
 // is not appended beside it. An error or an event without a type rolls back. When Change returns nil, the change and
-// its entry are durable; when it returns an error, neither is there nor will be, but for problem.Unavailable after a
-// loss of the database that lasted.
+// its entry are durable; when it returns an error, neither is there nor will be, unless it is problem.Uncertain, as
+// after a loss of the database that lasted.
 func (db *DB) Change(ctx context.Context, c Caller, fn func(*Tx) (audit.Event, error)) error {
 	return db.changeMany(ctx, c, one(fn))
 }
@@ -159,11 +174,11 @@ func (db *DB) Create(ctx context.Context, c Caller, fn func(*Tx) (audit.Event, e
 }
 
 func (db *DB) attempt(ctx context.Context, c Caller, take takeHead, fn func(*Tx) ([]callerEvent, error)) error {
-	conn, err := db.pool.Acquire(ctx)
+	conn, release, err := db.acquire(ctx, db.pool)
 	if err != nil {
 		return unreachable(err)
 	}
-	defer conn.Release()
+	defer release()
 	return db.settled(db.change(ctx, conn.Conn(), c, take, fn))
 }
 
@@ -204,7 +219,7 @@ func (db *DB) settled(d *doubt, err error) error {
 // change is one attempt. It returns a doubt only if COMMIT was sent and its answer is not known.
 func (db *DB) change(ctx context.Context, conn *pgx.Conn, c Caller, take takeHead, fn func(*Tx) ([]callerEvent, error)) (*doubt, error) {
 	var head Head
-	if err := begin(ctx, conn, "BEGIN", c, func(b *pgx.Batch) { take(b, c.Tenant(), &head) }); err != nil {
+	if err := db.begin(ctx, conn, "BEGIN", c, func(b *pgx.Batch) { take(b, c.Tenant(), &head) }); err != nil {
 		conn.Close(context.WithoutCancel(ctx))
 		if errors.Is(err, pgx.ErrNoRows) {
 			return nil, problem.New(problem.Missing, "There is no such organisation.")
@@ -275,12 +290,12 @@ func (db *DB) appendIn(ctx context.Context, conn *pgx.Conn, head Head, events []
 // Note writes to the few tables whose changes need no entry (the catalogue's exceptions): an answer kept for a retry, a
 // time last used. It takes no head. A change of any other table is refused at its commit.
 func (db *DB) Note(ctx context.Context, c Caller, fn func(*Tx) error) error {
-	conn, err := db.pool.Acquire(ctx)
+	conn, release, err := db.acquire(ctx, db.pool)
 	if err != nil {
 		return unreachable(err)
 	}
-	defer conn.Release()
-	if err := begin(ctx, conn.Conn(), "BEGIN", c, nil); err != nil {
+	defer release()
+	if err := db.begin(ctx, conn.Conn(), "BEGIN", c, nil); err != nil {
 		conn.Conn().Close(context.WithoutCancel(ctx))
 		return unreachable(err)
 	}
@@ -290,7 +305,9 @@ func (db *DB) Note(ctx context.Context, c Caller, fn func(*Tx) error) error {
 		}
 		return err
 	}
-	if err := db.finish(ctx, conn.Conn()); err != nil {
+	if err := db.finish(ctx, conn.Conn()); errors.Is(err, errUncertain) {
+		return unknown(err)
+	} else if err != nil {
 		return unavailable(err)
 	}
 	return nil

@@ -10,7 +10,9 @@
 //  3. Pages neither skip nor repeat entries while others append, and none looks at more than a bounded number of rows:
 //     TestPagesAreStable, TestBoundedScan, TestTimeWindow.
 //  4. A stream gives every entry once, in order, over any number of reconnections; a reader that stands still, or whose
-//     credential no longer counts, is cut off: TestStreamFollows, TestSlowReaderIsCutOff, TestStreamEndsWithItsRight.
+//     credential no longer counts, is cut off: TestStreamFollows, TestSlowReaderIsCutOff, TestStreamEndsWithItsRight. What
+//     is appended after a revocation is acknowledged is not shown on a stream of the key that was revoked:
+//     TestStreamShowsNothingAfterItsRight, server.TestStreamOfARevokedKey.
 //  5. A proof holds by others' code, for any entry of a log of any size, and what was tampered with is not proved:
 //     TestProofs, TestLargeTree, TestNoProofOfTampered. It does not read the log again: TestProofReadsLittle.
 //  6. What an agent or a service states is marked as stated by it, is there as often as it was said, and none of its words
@@ -25,6 +27,8 @@
 //     TestErasedIsNotTampered, TestKeyStoreAwayIsNotTampering.
 //  10. Nothing here holds a snapshot for long, since that bloats the row every append goes through:
 //     TestPassHoldsNoSnapshot, TestStreamHoldsNoTransaction, TestPassIsThrottled.
+//  11. What a request spent its time on, where it is remembered, is shown to the organisation that sent it, whether it left
+//     entries or not, and to no other: TestSpans, server.TestTraceIsItsSenders.
 //
 // What it does not promise. A superuser who rewrites a log from some entry on, with its head, leaves one that agrees with
 // itself: only somebody who holds an earlier export, leaf or answer sees it, and a pass that has read it since the server

@@ -45,7 +45,7 @@ func (r *Room) Routes(api *web.API[tenantdb.Caller]) {
 	web.Handle(api, web.Op{
 		ID: "show-request", Method: http.MethodGet, Path: "/api/v1/requests/{id}", Tags: tags, Scope: mayRead,
 		Summary:     "Show what one request did",
-		Description: "Every entry of the request in the organisation's log, in order.",
+		Description: "Every entry of the request in the organisation's log, in order, and what the request spent its time on, if your organisation sent it and this server answered it lately and traced it. A request that left no entry is found only by that; else it is missing, as another organisation's is. The read is recorded in the log.",
 	}, r.requestOverHTTP)
 }
 
@@ -242,8 +242,8 @@ type requestInput struct {
 type requestOutput struct {
 	Body struct {
 		Request string  `json:"request_id"`
-		Entries []Entry `json:"entries"`
-		Spans   []Span  `json:"spans" doc:"What the request spent its time on, if this server answered it lately and traced it. A collector has them all, by the attribute avouch.request_id"`
+		Entries []Entry `json:"entries" doc:"None, if it changed and recorded nothing"`
+		Spans   []Span  `json:"spans" doc:"What the request spent its time on, if your organisation sent it and this server answered it lately and traced it. A collector has them all, by the attribute avouch.request_id"`
 	}
 }
 
@@ -252,11 +252,11 @@ func (r *Room) requestOverHTTP(ctx context.Context, c tenantdb.Caller, in *reque
 	if err != nil {
 		return nil, err
 	}
-	entries, err := r.Request(ctx, c, id)
+	found, err := r.Request(ctx, c, id)
 	if err != nil {
 		return nil, err
 	}
 	var out requestOutput
-	out.Body.Request, out.Body.Entries, out.Body.Spans = id.String(), entries, r.spans(id, entries)
+	out.Body.Request, out.Body.Entries, out.Body.Spans = id.String(), found.Entries, found.Spans
 	return &out, nil
 }

@@ -236,10 +236,17 @@ func (q Query) String() string {
 // maxRequest bounds what is shown of one request.
 const maxRequest = 1000
 
-// Request is everything that one request did in the caller's log, in order. The read is recorded before it returns.
-func (r *Room) Request(ctx context.Context, c tenantdb.Caller, id audit.RequestID) ([]Entry, error) {
+// Request is what is known of one request.
+type Request struct {
+	Entries []Entry // in the caller's log, in order
+	Spans   []Span  // remembered of one that the caller's organisation sent
+}
+
+// Request is everything that one request did in the caller's log, in order, and what is remembered of the work on it. The
+// read is recorded before it returns.
+func (r *Room) Request(ctx context.Context, c tenantdb.Caller, id audit.RequestID) (Request, error) {
 	if err := allowRead(c); err != nil {
-		return nil, err
+		return Request{}, err
 	}
 	var rows []row
 	err := r.cfg.DB.Read(ctx, c, func(tx *tenantdb.ReadTx) (err error) {
@@ -247,18 +254,23 @@ func (r *Room) Request(ctx context.Context, c tenantdb.Caller, id audit.RequestI
 		return err
 	})
 	if err != nil {
-		return nil, fmt.Errorf("trail.Request: %w", err)
-	}
-	if len(rows) == 0 {
-		return nil, problem.New(problem.Missing, "The log of this organisation has no entry of such a request.")
+		return Request{}, fmt.Errorf("trail.Request: %w", err)
 	}
 	entries, err := r.show(ctx, c.Tenant(), rows)
 	if err != nil {
-		return nil, fmt.Errorf("trail.Request: %w", err)
+		return Request{}, fmt.Errorf("trail.Request: %w", err)
+	}
+	found := Request{entries, r.spans(c, id, entries)}
+	if len(found.Entries)+len(found.Spans) == 0 {
+		return Request{}, problem.New(problem.Missing, unknownRequest)
 	}
 	public := []audit.Field{{Name: "request", Value: id.String()}, {Name: "count", Value: strconv.Itoa(len(entries))}}
 	if _, err := r.record(ctx, c, sawRequest, public, ""); err != nil {
-		return nil, err
+		return Request{}, err
 	}
-	return entries, nil
+	return found, nil
 }
+
+// unknownRequest is said of an id that never was, of another's request, and of one that left no entry and is forgotten.
+const unknownRequest = "The log of this organisation has no entry of such a request, and this server remembers none without entries that the organisation sent: " +
+	"those are kept only lately, by the server that answered, and only if they were traced. A collector has all traces."

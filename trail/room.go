@@ -25,14 +25,15 @@ type Config struct {
 
 	// Raise opens an incident unless one of the same kind and subject is open: incident.Room.Raise.
 	Raise func(ctx context.Context, c tenantdb.Caller, kind, subject, detail string) (bool, error)
-	// Recheck says whether a caller's credential still counts, and why not. A stream asks it every Beat; nil lets a stream
-	// live until its Life ends.
+	// Recheck says whether a caller's credential still counts, and why not. A stream asks it every Beat, and before it sends
+	// entries if something has changed that may have stopped the credential; nil lets a stream live until its Life ends.
 	Recheck func(ctx context.Context, c tenantdb.Caller) error
 	// Sign gives the note key of a log, which must be named as its origin is. nil makes a new one for each export: its
 	// signature then says that the files belong together, and not whose they are.
 	Sign func(ctx context.Context, origin string) (signer note.Signer, vkey string, err error)
-	// Spans are the spans of a request that are still remembered; nil if nobody remembers any.
-	Spans func(audit.RequestID) []Span
+	// Spans are the spans of a request that are still remembered, and the organisation that sent it: the platform if nobody
+	// was let in, zero if it is not known. nil if nobody remembers any.
+	Spans func(audit.RequestID) ([]Span, tenantdb.TenantID)
 
 	Streams Streams
 	Pass    PassLimits

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/avouch-dev/avouch/audit"
+	"github.com/avouch-dev/avouch/tenantdb"
 )
 
 // Span is a part of the work on a request, as it was traced.
@@ -17,12 +18,24 @@ type Span struct {
 	Failed   bool      `json:"failed,omitempty"`
 }
 
-// spans are those of a request that the log's own organisation sent. The owner of an agent that another's service asked
-// about has an entry of that request, and no business with how it was worked on.
-func (r *Room) spans(request audit.RequestID, entries []Entry) []Span {
-	own := slices.ContainsFunc(entries, func(e Entry) bool { return e.Actor != nil && e.Actor.Kind != string(audit.ActorService) })
-	if r.cfg.Spans == nil || !own {
+// spans are those of a request that the caller's organisation sent, if they are still remembered. The owner of an agent that
+// another's service asked about has an entry of that request, and no business with how it was worked on. Of a request that
+// nobody has been seen to send, the entries say who did, or nobody does.
+func (r *Room) spans(c tenantdb.Caller, request audit.RequestID, entries []Entry) []Span {
+	if r.cfg.Spans == nil {
 		return []Span{}
 	}
-	return r.cfg.Spans(request)
+	spans, sender := r.cfg.Spans(request)
+	if sender.IsZero() && slices.ContainsFunc(entries, sent) {
+		sender = c.Tenant()
+	}
+	if sender != c.Tenant() || len(spans) == 0 {
+		return []Span{}
+	}
+	return spans
+}
+
+// sent reports whether an entry is of a request by the log's own organisation.
+func sent(e Entry) bool {
+	return e.Actor != nil && e.Actor.Kind != string(audit.ActorService) && e.Actor.Kind != string(audit.ActorNobody)
 }

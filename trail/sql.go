@@ -45,6 +45,14 @@ func readHead(ctx context.Context, q querier, t tenantdb.TenantID) (h head, foun
 	return h, true, nil
 }
 
+const epochSQL = `SELECT epoch FROM avouch.audit_head WHERE tenant_id = $1`
+
+// readEpoch is the epoch of the caller's log at this moment.
+func readEpoch(ctx context.Context, db *tenantdb.DB, c tenantdb.Caller) (epoch int64, err error) {
+	err = db.ReadRow(ctx, c, epochSQL, []any{c.Tenant()}, func(r pgx.Row) error { return r.Scan(&epoch) })
+	return epoch, err
+}
+
 // row is an entry as the table has it. Nothing of it is believed: a superuser may have written it.
 type row struct {
 	seq                      int64

@@ -20,7 +20,7 @@ type Streams struct {
 	PerTenant int           // open at a time: 8
 	All       int           // open at a time, of all tenants: 200
 	Poll      time.Duration // how often the log is asked while nothing comes: 500 ms
-	Beat      time.Duration // between signs of life while nothing comes, and between questions to Recheck: 15 s
+	Beat      time.Duration // between signs of life while nothing comes, and between questions to Recheck while nothing changes: 15 s
 	Patience  time.Duration // how long one write may take: 10 s. Whoever reads slower is cut off, and must resume
 	Life      time.Duration // of one stream: an hour. Then it ends, and its reader is admitted and recorded anew
 }
@@ -109,6 +109,7 @@ type feed struct {
 	buf    bytes.Buffer
 	beat   time.Time // when something was sent last
 	asked  time.Time // when the credential was looked at last
+	epoch  int64     // the log's, from before that
 }
 
 func (f *feed) begin() error {
@@ -117,7 +118,6 @@ func (f *feed) begin() error {
 	h.Set("Cache-Control", "no-store")
 	h.Set("X-Accel-Buffering", "no") // a buffering proxy would hold back events for minutes
 	f.w.WriteHeader(http.StatusOK)
-	f.asked = time.Now()
 	f.buf.WriteString("retry: 2000\n\n")
 	return f.send()
 }
@@ -148,12 +148,18 @@ func (f *feed) run(ctx context.Context) error {
 		if err != nil {
 			return fmt.Errorf("trail.stream: %w", err)
 		}
-		if time.Since(f.asked) >= f.room.cfg.Streams.Beat && f.room.cfg.Recheck != nil {
-			if f.asked = time.Now(); f.room.cfg.Recheck(ctx, f.caller) != nil {
-				f.buf.WriteString("event: end\ndata: {\"reason\":\"the credential no longer counts\"}\n\n")
-				_ = f.send() // it ends either way
-				return nil
-			}
+		counts, err := f.counts(ctx, n > 0)
+		if ctx.Err() != nil {
+			return nil
+		}
+		if err != nil {
+			return fmt.Errorf("trail.stream: %w", err)
+		}
+		if !counts {
+			f.buf.Reset() // what was read meanwhile is not for this reader
+			f.buf.WriteString("event: end\ndata: {\"reason\":\"the credential no longer counts\"}\n\n")
+			_ = f.send() // it ends either way
+			return nil
 		}
 		if n == 0 && time.Since(f.beat) >= f.room.cfg.Streams.Beat {
 			f.buf.WriteString(": beat\n\n")
@@ -171,6 +177,25 @@ func (f *feed) run(ctx context.Context) error {
 		case <-timer.C:
 		}
 	}
+}
+
+// counts reports whether the credential still counts. It is asked each Beat, and before entries are sent if the epoch has
+// moved: whatever takes a credential's right away moves it, in a commit that comes before each entry that follows. So
+// what is appended after a revocation's answer is not shown, and what is shown costs one read of the head's row.
+func (f *feed) counts(ctx context.Context, entries bool) (bool, error) {
+	due := time.Since(f.asked) >= f.room.cfg.Streams.Beat
+	if f.room.cfg.Recheck == nil || !entries && !due {
+		return true, nil
+	}
+	epoch, err := readEpoch(ctx, f.room.cfg.DB, f.caller) // before Recheck: a change in between shows the next time
+	if err != nil {
+		return false, err
+	}
+	if !due && epoch == f.epoch {
+		return true, nil
+	}
+	f.asked, f.epoch = time.Now(), epoch
+	return f.room.cfg.Recheck(ctx, f.caller) == nil, nil
 }
 
 // step reads what is new, in one short transaction, and buffers it.

@@ -243,6 +243,52 @@ func TestStreamEndsWithItsRight(t *testing.T) {
 	}
 }
 
+// TestStreamShowsNothingAfterItsRight takes the right away as a revocation does, and appends an entry after that. Beats
+// are too far apart to help.
+func TestStreamShowsNothingAfterItsRight(t *testing.T) {
+	t.Parallel()
+	var revoked atomic.Bool
+	var asked atomic.Int64
+	s := enter(t, quick, func(c *Config) {
+		c.Streams.Beat = time.Hour
+		c.Recheck = func(context.Context, tenantdb.Caller) error {
+			if asked.Add(1); revoked.Load() {
+				return errors.New("revoked")
+			}
+			return nil
+		}
+	})
+	_, next := follow(t, s.server(t, s.Caller(s.acme, "audit:read")), "", "")
+	for n := range 20 {
+		_, err := s.DB.Record(t.Context(), s.Caller(s.acme), audit.Event{Type: "before.it"})
+		must(t, err)
+		for {
+			e, err := next()
+			must(t, err)
+			if strings.Contains(e.data, "before.it") {
+				break
+			}
+			if e.name == "end" {
+				t.Fatalf("it ended after %d entries", n)
+			}
+		}
+	}
+	if n := asked.Load(); n < 1 || n > 3 { // once, and again if the scene changed anything meanwhile
+		t.Errorf("the right was asked for %d times, while nothing changed", n)
+	}
+	revoked.Store(true)
+	revoke := audit.Event{Type: "key.revoked", Alters: true}
+	must(t, s.DB.Change(t.Context(), s.Caller(s.acme), func(*tenantdb.Tx) (audit.Event, error) { return revoke, nil }))
+	_, err := s.DB.Record(t.Context(), s.Caller(s.acme), audit.Event{Type: "after.it", Private: []audit.Field{{Name: "who", Value: "Ada"}}})
+	must(t, err)
+	if e, err := next(); err != nil || e.name != "end" {
+		t.Errorf("after the right was gone: %+v, %v", e, err)
+	}
+	if e, err := next(); err != io.EOF {
+		t.Errorf("after the end: %+v, %v", e, err)
+	}
+}
+
 // TestSlowReaderIsCutOff opens a stream of a long log and does not read it.
 func TestSlowReaderIsCutOff(t *testing.T) {
 	t.Parallel()

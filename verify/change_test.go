@@ -20,10 +20,10 @@ import (
 )
 
 const (
-	itIs   = "The agent is who it says it is."
-	reads  = "The agent has the scopes: read:email."
+	itIs   = "The agent is who it says it is"
+	reads  = "The agent has the scopes: read:email"
 	noKey  = http.StatusUnauthorized
-	signer = "The key that signed the token has been revoked."
+	signer = "The key that signed the token has been revoked"
 )
 
 // TestEveryChangeOnAnotherServer makes every change on one server and asks the other, which had remembered what was before,
@@ -53,15 +53,15 @@ func TestEveryChangeOnAnotherServer(t *testing.T) {
 	}
 	expect(Allowed, reads)
 	change(h.agents.SetScopes(ctx, h.owner, a.ID, "", []string{"browse:web"}))
-	expect(Denied, "Agent lacks required scopes: read:email.")
+	expect(Denied, "Agent lacks required scopes: read:email")
 	change(h.agents.SetScopes(ctx, h.owner, a.ID, "", []string{"read:email"}))
 	expect(Allowed, reads)
 	change(h.agents.Suspend(ctx, h.owner, a.ID))
-	expect(Denied, "The agent is suspended.")
+	expect(Denied, "The agent is suspended")
 	change(h.agents.Resume(ctx, h.owner, a.ID))
 	expect(Allowed, reads)
 	must(t, h.orgs.Suspend(ctx, system, "unpaid"))
-	expect(Denied, "The agent's owner is suspended.")
+	expect(Denied, "The agent's owner is suspended")
 	must(t, h.orgs.Resume(ctx, system, "paid"))
 	expect(Allowed, reads)
 	must(t, h.orgs.Suspend(ctx, serviceSystem, "unpaid"))
@@ -75,9 +75,9 @@ func TestEveryChangeOnAnotherServer(t *testing.T) {
 	k, err := h.keys.Get(ctx, h.service, id)
 	must(t, err)
 	change(h.keys.Update(ctx, h.service, id, web.ETag(k.Version), apikey.Change{Resources: &[]string{"planes"}}))
-	expect(Denied, "Your key may not ask about this resource.")
+	expect(Denied, "Your key may not ask about this resource")
 	change(h.keys.Update(ctx, h.service, id, web.ETag(k.Version+1), apikey.Change{Resources: &[]string{"ships"}, Owners: &[]tenantdb.TenantID{h.service.Tenant()}}))
-	expect(Denied, "Your key may not ask about this owner's agents.")
+	expect(Denied, "Your key may not ask about this owner's agents")
 	change(h.keys.Update(ctx, h.service, id, web.ETag(k.Version+2), apikey.Change{Owners: &[]tenantdb.TenantID{h.owner.Tenant()}}))
 	expect(Allowed, reads)
 	name := "Robin the second"
@@ -87,16 +87,16 @@ func TestEveryChangeOnAnotherServer(t *testing.T) {
 	}
 	_, _, err = h.agents.RevokeTokens(ctx, h.owner, a.ID)
 	must(t, err)
-	expect(Revoked, "All tokens that the agent had have been revoked.")
+	expect(Revoked, "All tokens that the agent had have been revoked")
 	fresh := h.token(t, a, agent.Wish{})
 	q.Token = fresh.Token.Expose()
 	expect(Allowed, reads)
 	change(h.agents.RevokeToken(ctx, h.owner, a.ID, fresh.JTI))
-	expect(Revoked, "The token has been revoked.")
+	expect(Revoked, "The token has been revoked")
 	q.Token = h.token(t, a, agent.Wish{}).Token.Expose()
 	expect(Allowed, reads)
 	change(h.agents.Revoke(ctx, h.owner, a.ID))
-	expect(Revoked, "The agent has been revoked.")
+	expect(Revoked, "The agent has been revoked")
 	change(h.keys.Revoke(ctx, h.service, id))
 	refused()
 }
@@ -142,13 +142,13 @@ func TestNarrowedKeys(t *testing.T) {
 	who, scope := Request{Token: token, TargetResource: "ships"}, Request{Token: token, TargetResource: "ships", ScopesRequested: []string{"read:email"}}
 	identity, _ := h.newKey(t, h.service, apikey.NewKey{Scopes: []string{"read:identity"}})
 	h.expectFor(t, identity, who, Allowed, itIs)
-	h.expectFor(t, identity, scope, Denied, "Your key may ask who an agent is, and not for scopes.")
+	h.expectFor(t, identity, scope, Denied, "Your key may ask who an agent is, and not for scopes")
 	ships, _ := h.newKey(t, h.service, apikey.NewKey{Resources: []string{"ships", "boats"}})
 	h.expectFor(t, ships, scope, Allowed, reads)
-	h.expectFor(t, ships, Request{Token: token, TargetResource: "planes"}, Denied, "Your key may not ask about this resource.")
-	h.expectFor(t, ships, Request{Token: token}, Denied, "Your key may not ask about this resource.")
+	h.expectFor(t, ships, Request{Token: token, TargetResource: "planes"}, Denied, "Your key may not ask about this resource")
+	h.expectFor(t, ships, Request{Token: token}, Denied, "Your key may not ask about this resource")
 	strangers, _ := h.newKey(t, h.service, apikey.NewKey{Owners: []tenantdb.TenantID{h.service.Tenant()}})
-	h.expectFor(t, strangers, scope, Denied, "Your key may not ask about this owner's agents.")
+	h.expectFor(t, strangers, scope, Denied, "Your key may not ask about this owner's agents")
 	owners, _ := h.newKey(t, h.service, apikey.NewKey{Owners: []tenantdb.TenantID{h.owner.Tenant()}})
 	h.expectFor(t, owners, scope, Allowed, reads)
 	writer, _ := h.newKey(t, h.service, apikey.NewKey{Scopes: []string{"audit:write"}})
@@ -191,16 +191,16 @@ func TestCustomScopes(t *testing.T) {
 		must(t, err)
 	}
 	_, before := h.agent(t)
-	h.expect(t, Request{Token: before, ScopesRequested: []string{"weld:hulls"}}, Denied, "Unknown scopes: weld:hulls.")
+	h.expect(t, Request{Token: before, ScopesRequested: []string{"weld:hulls"}}, Denied, "Unknown scopes: weld:hulls")
 	add(h.owner, "weld:hulls")
 	add(h.service, "pilot:ships")
 	_, token := h.agent(t, "weld:hulls")
-	h.expect(t, Request{Token: token, ScopesRequested: []string{"weld:hulls"}}, Allowed, "The agent has the scopes: weld:hulls.")
-	h.expect(t, Request{Token: token, ScopesRequested: []string{"weld:hulls", "pilot:ships"}}, Denied, "Agent lacks required scopes: pilot:ships.")
-	h.expect(t, Request{Token: token, ScopesRequested: []string{"pilot:hulls", "fly:moon"}}, Denied, "Unknown scopes: pilot:hulls, fly:moon.")
+	h.expect(t, Request{Token: token, ScopesRequested: []string{"weld:hulls"}}, Allowed, "The agent has the scopes: weld:hulls")
+	h.expect(t, Request{Token: token, ScopesRequested: []string{"weld:hulls", "pilot:ships"}}, Denied, "Agent lacks required scopes: pilot:ships")
+	h.expect(t, Request{Token: token, ScopesRequested: []string{"pilot:hulls", "fly:moon"}}, Denied, "Unknown scopes: pilot:hulls, fly:moon")
 	add(h.service, "weld:hulls") // the same word, and the owner's decides
-	h.expect(t, Request{Token: token, ScopesRequested: []string{"weld:hulls"}}, Allowed, "The agent has the scopes: weld:hulls.")
-	h.expect(t, Request{Token: before, ScopesRequested: []string{"weld:hulls"}}, Denied, "Agent lacks required scopes: weld:hulls.")
+	h.expect(t, Request{Token: token, ScopesRequested: []string{"weld:hulls"}}, Allowed, "The agent has the scopes: weld:hulls")
+	h.expect(t, Request{Token: before, ScopesRequested: []string{"weld:hulls"}}, Denied, "Agent lacks required scopes: weld:hulls")
 }
 
 // TestOwnService verifies an organisation's agents by its own service while the organisation changes all the time: what
@@ -260,8 +260,8 @@ func TestLosesToChanges(t *testing.T) {
 		}
 		return head
 	}
-	h.expect(t, Request{Token: token, ScopesRequested: []string{"read:email"}}, Denied, "Agent lacks required scopes: read:email.")
-	h.expect(t, Request{Token: token, ScopesRequested: []string{"browse:web"}}, Allowed, "The agent has the scopes: browse:web.")
+	h.expect(t, Request{Token: token, ScopesRequested: []string{"read:email"}}, Denied, "Agent lacks required scopes: read:email")
+	h.expect(t, Request{Token: token, ScopesRequested: []string{"browse:web"}}, Allowed, "The agent has the scopes: browse:web")
 	if calls.Load() != 2*attempts+4 {
 		t.Errorf("%d drafts", calls.Load())
 	}
@@ -304,7 +304,7 @@ func TestRequestLimits(t *testing.T) {
 	for i := range many {
 		many[i] = "a:" + strings.Repeat("b", mostScope-4) + itoa(int64(10+i))
 	}
-	h.expect(t, Request{Token: token, TargetResource: strings.Repeat("r", mostResource), ScopesRequested: many}, Denied, "Unknown scopes: "+strings.Join(many, ", ")+".")
+	h.expect(t, Request{Token: token, TargetResource: strings.Repeat("r", mostResource), ScopesRequested: many}, Denied, "Unknown scopes: "+strings.Join(many, ", "))
 	for what, q := range map[string]Request{
 		"no token": {}, "a long resource": {Token: token, TargetResource: strings.Repeat("r", mostResource+1)},
 		"an empty scope": {Token: token, ScopesRequested: []string{""}}, "a long scope": {Token: token, ScopesRequested: []string{strings.Repeat("s", mostScope+1)}},

@@ -7,11 +7,12 @@
 // What it promises:
 //
 //  1. An answer is given only after its entries are durable in both logs; if they cannot be written, the answer is a 503
-//     problem and never an allow: TestStalledLogDenies, e2e.TestNothingAcknowledgedIsLostSoak.
+//     problem and never an allow: TestStalledLogDenies, e2e.TestNothingAcknowledgedIsLostSoak. Nobody waits for the registry
+//     longer than its request may take: TestStalledReadIsNotWaitedFor.
 //  2. A change that was acknowledged is seen by every verification that is sent later, on every server: there is no cache
 //     window. What is remembered is only used at the epoch that it was read at, and the append compares epochs:
 //     TestEveryChangeOnAnotherServer, TestLosesToChanges, e2e.TestRevocationHasNoWindowSoak; a signing key too:
-//     TestRevokedSigningKey, e2e.TestRevokedSigningKeyOnEveryServer.
+//     TestRevokedSigningKey, e2e.TestRevokedSigningKeyOnEveryServer; and a key that was enabled: TestNoReadOfBeforeIsJoined.
 //  3. The order of reasons is fixed: signature, REVOKED, EXPIRED, DENIED: TestPrecedence.
 //  4. A token that is bound to resources is denied everywhere else: TestResourceBound.
 //  5. The service learns the agent's name, DID, owner's name and the scopes in question, and only if the owner lets it
@@ -23,5 +24,9 @@
 //     TestRefusedKeyIsRecorded. What is refused without a decision is in the log of the organisation that asked:
 //     server.TestVerifyRefusalsAreRecorded, server.TestUnavailableIsCounted.
 //  9. The page /verified shows a service that wants it, with the log entry of its last verification and a signed statement
-//     of that, good for ten minutes; it tells no other from one that does not exist: TestVerifiedPage.
+//     of that, good for ten minutes; it tells no other from one that does not exist: TestVerifiedPage. What is stated is no
+//     token to anybody, and no name states a line of its own: TestStatementIsNoToken, TestStatedInOneLine.
+//  10. Strangers who ask for that page cost little: it is made once in 30 seconds for all who ask, two services' at once,
+//     in a bounded time, and remembered in a bounded memory. A badge that is switched off is gone at once all the same:
+//     TestPageIsRemembered, TestPageIsMadeOnceForAll, TestFewPagesAreMadeAtOnce, TestPageGivesUp, TestFewPagesAreRemembered.
 package verify

@@ -45,7 +45,7 @@ func TestForgeries(t *testing.T) {
 		"quotes": `"` + token + `"`, "SQL": `'; DROP TABLE avouch.audit_entry; --`, "a null in text": "\\u0000", "not a letter": "\U0001F600", "padding": token + "=",
 	} {
 		before := len(h.verified(t, h.service.Tenant()))
-		a := h.expect(t, Request{Token: forged}, Denied, "The token is not one that this issuer has signed.")
+		a := h.expect(t, Request{Token: forged}, Denied, "The token is not one that this issuer has signed")
 		if a.Body["agent"] != nil {
 			t.Errorf("%s: tells %v", what, a.Body["agent"])
 		}

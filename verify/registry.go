@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"sync"
+	"time"
 
 	"golang.org/x/sync/singleflight"
 
@@ -37,6 +38,9 @@ const (
 	mostTenants = 20_000
 	mostThings  = 50_000
 )
+
+// loadPatience bounds a read that others wait for too, as the door bounds the wait for an answer to a commit.
+const loadPatience = 6 * time.Second
 
 func newRegistry(db *tenantdb.DB, keys func(context.Context) error) *registry {
 	return &registry{db: db, keys: keys, rooms: map[tenantdb.TenantID]*memory{}}
@@ -106,12 +110,14 @@ type loaded[T any] struct {
 
 func flight(t tenantdb.TenantID, name string) string { return t.String() + " " + name }
 
-// load reads a tenant and one thing of it at one instant, once for all who wait for it, and remembers them.
+// load reads a tenant and one thing of it at one instant, once for all who wait for it, and remembers them. Whoever waits
+// goes when its own time is over.
 func load[T any](ctx context.Context, r *registry, t tenantdb.TenantID, name string, read func(*tenantdb.ReadTx) (*T, error), keep func(*memory, *T)) (*tenantState, *T, error) {
-	v, err, _ := r.once.Do(flight(t, name), func() (any, error) {
+	coming := r.once.DoChan(flight(t, name), func() (any, error) {
 		var l loaded[T]
 		// Others wait for this read too: it must not end with the one who came first.
-		ctx := context.WithoutCancel(ctx)
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), loadPatience)
+		defer cancel()
 		err := r.db.ReadFresh(ctx, tenantdb.System(t, "verify"), func(tx *tenantdb.ReadTx) (err error) {
 			if l.state, err = loadTenant(ctx, tx, t); err != nil || l.state == nil {
 				return err
@@ -134,8 +140,13 @@ func load[T any](ctx context.Context, r *registry, t tenantdb.TenantID, name str
 		r.keep(l.state, func(m *memory) { keep(m, l.thing) })
 		return l, nil
 	})
-	l := v.(loaded[T])
-	return l.state, l.thing, err
+	select {
+	case got := <-coming:
+		l := got.Val.(loaded[T])
+		return l.state, l.thing, got.Err
+	case <-ctx.Done():
+		return nil, nil, fmt.Errorf("verify.registry: %w", context.Cause(ctx))
+	}
 }
 
 func (r *registry) keep(s *tenantState, put func(*memory)) {

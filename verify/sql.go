@@ -70,11 +70,15 @@ func loadKey(ctx context.Context, tx *tenantdb.ReadTx, t tenantdb.TenantID, id s
 	return s, nil
 }
 
+// badge is what a service shows at once: its public name, and the log that the rest stands in.
+type badge struct {
+	name string
+	log  audit.LogID
+}
+
 // recency is when a service last verified an agent, and where that stands in its log.
 type recency struct {
-	name string
 	at   time.Time
-	log  audit.LogID
 	seq  int64
 	leaf string
 }
@@ -86,19 +90,23 @@ WHERE o.tenant_id = $1 AND o.badge AND o.suspended_at IS NULL`
 // The type of an entry is inside its bytes, so the newest are looked through: a service that verifies has one there.
 const newestSQL = `SELECT seq, encode(leaf, 'hex'), body FROM avouch.audit_entry WHERE tenant_id = $1 ORDER BY seq DESC LIMIT 200`
 
-// lastVerification finds nothing, without an error, if the service does not show its verifications.
-func lastVerification(ctx context.Context, tx *tenantdb.ReadTx) (recency, error) {
-	var r recency
-	err := tx.QueryRow(ctx, badgeSQL, tx.Tenant()).Scan(&r.name, &r.log)
+// readBadge finds nothing, without an error, if there is no such service or it does not show its verifications.
+func readBadge(ctx context.Context, db *tenantdb.DB, t tenantdb.TenantID) (b badge, shows bool, err error) {
+	err = db.ReadRow(ctx, tenantdb.System(t, "verified"), badgeSQL, []any{t}, func(r pgx.Row) error { return r.Scan(&b.name, &b.log) })
 	if errors.Is(err, pgx.ErrNoRows) {
-		return recency{}, nil
+		return badge{}, false, nil
 	}
 	if err != nil {
-		return recency{}, fmt.Errorf("verify: badge: %w", err)
+		return badge{}, false, fmt.Errorf("verify: badge: %w", err)
 	}
+	return b, true, nil
+}
+
+// lastVerification is zero, without an error, if there was none lately.
+func lastVerification(ctx context.Context, tx *tenantdb.ReadTx) (recency, error) {
 	rows, err := tx.Query(ctx, newestSQL, tx.Tenant())
 	if err != nil {
-		return recency{}, fmt.Errorf("verify: badge: %w", err)
+		return recency{}, fmt.Errorf("verify: newest entries: %w", err)
 	}
 	defer rows.Close()
 	for rows.Next() {
@@ -106,13 +114,15 @@ func lastVerification(ctx context.Context, tx *tenantdb.ReadTx) (recency, error)
 		var leaf string
 		var body []byte
 		if err := rows.Scan(&seq, &leaf, &body); err != nil {
-			return recency{}, fmt.Errorf("verify: badge: %w", err)
+			return recency{}, fmt.Errorf("verify: newest entries: %w", err)
 		}
 		// The owner of an agent has entries of this type too: those whose actor is another's service.
 		if e, err := audit.Decode(body); err == nil && e.Type == "agent.verified" && e.Actor.Kind == audit.ActorKey {
-			r.seq, r.leaf, r.at = seq, leaf, e.Time
-			break
+			return recency{e.Time, seq, leaf}, nil
 		}
 	}
-	return r, rows.Err()
+	if err := rows.Err(); err != nil {
+		return recency{}, fmt.Errorf("verify: newest entries: %w", err)
+	}
+	return recency{}, nil
 }

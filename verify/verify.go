@@ -35,6 +35,7 @@ type Config struct {
 type Room struct {
 	cfg      Config
 	registry *registry
+	front    *front
 }
 
 // New makes the room.
@@ -42,7 +43,7 @@ func New(cfg Config) *Room {
 	if cfg.Now == nil {
 		cfg.Now = time.Now
 	}
-	return &Room{cfg: cfg, registry: newRegistry(cfg.DB, cfg.Signing.Refresh)}
+	return &Room{cfg: cfg, registry: newRegistry(cfg.DB, cfg.Signing.Refresh), front: newFront(cfg.Now, cfg.Signing.KeyInForce)}
 }
 
 // Answer is what a service is told.
@@ -115,7 +116,10 @@ func (r *Room) unlocked(ctx context.Context, f *facts, who Asker) (pos []tenantd
 	return pos, c, err
 }
 
-// locked decides while it holds the heads of both tenants.
+// locked decides while it holds the heads of both tenants. The signing keys are read under them too. Read before, they
+// could miss a revocation that moved the epochs between that read and the locks, and what is remembered at an epoch vouches
+// for the keys: it would let the revoked key sign for as long as the epoch stays. No reading waits for a head, and the
+// keyring bounds how many a caller waits for, whatever others ask of it.
 func (r *Room) locked(ctx context.Context, f *facts, who Asker) (pos []tenantdb.Position, c *conclusion, err error) {
 	tenants := []tenantdb.TenantID{who.Tenant}
 	if f.owner != nil {
@@ -337,7 +341,7 @@ func spends(f *facts, v verdict) []tenantdb.Spend {
 
 func (c *conclusion) answer(f *facts, who Asker, pos tenantdb.Position) *Answer {
 	a := &Answer{
-		Allowed: c.verdict.decision == Allowed, Decision: c.verdict.decision, Reason: c.verdict.reason + ".", RequestID: who.Request.String(),
+		Allowed: c.verdict.decision == Allowed, Decision: c.verdict.decision, Reason: c.verdict.reason, RequestID: who.Request.String(),
 		Policy: policy.Version, Audit: Evidence{Log: pos.Log.String(), Seq: int64(pos.Seq), Leaf: fmt.Sprintf("%x", pos.Leaf)},
 	}
 	if c.verdict.known {

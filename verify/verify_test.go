@@ -25,7 +25,7 @@ func TestResourceBound(t *testing.T) {
 	h := open(t)
 	a, free := h.agent(t, "read:email")
 	bound := h.token(t, a, agent.Wish{Resources: []string{"https://harbour.example", "ships"}}).Token.Expose()
-	const yes, elsewhere = "The agent is who it says it is.", "The token is bound to other resources."
+	const yes, elsewhere = "The agent is who it says it is", "The token is bound to other resources"
 	for _, resource := range []string{"https://harbour.example", "ships"} {
 		h.expect(t, Request{Token: bound, TargetResource: resource}, Allowed, yes)
 	}
@@ -50,7 +50,7 @@ func TestVisibility(t *testing.T) {
 	a, token := h.agent(t, "read:email")
 	q := Request{Token: token, ScopesRequested: []string{"read:email"}}
 	own, _ := h.newKey(t, h.owner, apikey.NewKey{})
-	const yes, no = "The agent has the scopes: read:email.", "The agent's owner does not let your organisation verify this agent."
+	const yes, no = "The agent has the scopes: read:email", "The agent's owner does not let your organisation verify this agent"
 	show := func(v agent.Visibility, to ...tenantdb.TenantID) {
 		_, err := h.agents.Update(t.Context(), h.owner, a.ID, "", agent.Edit{Visibility: &v, VisibleTo: &to})
 		must(t, err)
@@ -141,7 +141,7 @@ func TestBothLogs(t *testing.T) {
 	}
 	own, _ := h.newKey(t, h.owner, apikey.NewKey{})
 	before := len(h.verified(t, h.owner.Tenant()))
-	h.expectFor(t, own, Request{Token: token}, Allowed, "The agent is who it says it is.")
+	h.expectFor(t, own, Request{Token: token}, Allowed, "The agent is who it says it is")
 	if n := len(h.verified(t, h.owner.Tenant())) - before; n != 1 {
 		t.Errorf("an owner that verifies its own agent has %d entries", n)
 	}
@@ -164,7 +164,7 @@ func TestQuota(t *testing.T) {
 			t.Errorf("%s: %d verifications are in the log", what, n)
 		}
 	}
-	h.expect(t, Request{Token: token}, Allowed, "The agent is who it says it is.") // another key has its own
+	h.expect(t, Request{Token: token}, Allowed, "The agent is who it says it is") // another key has its own
 	month := h.clock.now()
 	for h.clock.now().Month() == month.Month() {
 		h.clock.forward(24 * time.Hour)
@@ -208,8 +208,8 @@ func TestLimitedUses(t *testing.T) {
 	a, _ := h.agent(t, "read:email")
 	token := h.token(t, a, agent.Wish{MaxUses: 3, Resources: []string{"here"}})
 	q := Request{Token: token.Token.Expose(), TargetResource: "here"}
-	h.expect(t, Request{Token: q.Token, TargetResource: "elsewhere"}, Denied, "The token is bound to other resources.")
-	h.expect(t, Request{Token: q.Token, TargetResource: "here", ScopesRequested: []string{"write:email"}}, Denied, "Agent lacks required scopes: write:email.")
+	h.expect(t, Request{Token: q.Token, TargetResource: "elsewhere"}, Denied, "The token is bound to other resources")
+	h.expect(t, Request{Token: q.Token, TargetResource: "here", ScopesRequested: []string{"write:email"}}, Denied, "Agent lacks required scopes: write:email")
 	var allowed, denied atomic.Int64
 	var all sync.WaitGroup
 	for i := range 12 {
@@ -218,7 +218,7 @@ func TestLimitedUses(t *testing.T) {
 			switch got := s.ask(t, h.key, q); {
 			case got.Body["allowed"] == true:
 				allowed.Add(1)
-			case got.Body["reason"] == "The token's 3 uses are spent." && got.Body["decision"] == "DENIED":
+			case got.Body["reason"] == "The token's 3 uses are spent" && got.Body["decision"] == "DENIED":
 				denied.Add(1)
 			default:
 				t.Errorf("%d %s", got.Status, got.Raw)
@@ -252,13 +252,13 @@ func TestStalledLogDenies(t *testing.T) {
 			let := h.hold(t, of(h))
 			answered := make(chan doortest.Answer, 1)
 			go func() { answered <- h.ask(t, h.key, Request{Token: token}) }()
-			h.expectFor(t, thirdKey, Request{Token: thirdToken}, Allowed, "The agent is who it says it is.")
+			h.expectFor(t, thirdKey, Request{Token: thirdToken}, Allowed, "The agent is who it says it is")
 			a := <-answered
 			let()
 			if a.Status != http.StatusServiceUnavailable || a.Body["allowed"] != nil {
 				t.Errorf("answered %d %s", a.Status, a.Raw)
 			}
-			h.expect(t, Request{Token: token}, Allowed, "The agent is who it says it is.")
+			h.expect(t, Request{Token: token}, Allowed, "The agent is who it says it is")
 			if n := len(h.verified(t, h.service.Tenant())); n != 1 {
 				t.Errorf("there are %d entries of one answer", n)
 			}

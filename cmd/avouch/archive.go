@@ -18,16 +18,16 @@ import (
 var errArchive = errors.New("this is not the archive of an export")
 
 // unpack writes the files of an export's archive under a directory: regular files of an export's names, each once, and no
-// more bytes than most.
+// more bytes than most. None of these names is a folder of another one.
 func unpack(from io.Reader, root *os.Root, most int64) error {
 	zipped, err := gzip.NewReader(from)
 	if err != nil {
 		return fmt.Errorf("%w: %w", errArchive, err)
 	}
-	names := regexp.MustCompile(`^(checkpoint|log\.vkey|records\.ndjson|tile/(entries|[0-9]+)/[x0-9/p.]+)$`)
+	names := regexp.MustCompile(`^(checkpoint|log\.vkey|records\.ndjson|tile/(entries|[0-9]{1,2})/(x[0-9]{3}/){0,6}[0-9]{3}(\.p/[0-9]{1,3})?)$`)
 	left := &io.LimitedReader{R: zipped, N: most + 1}
 	files := tar.NewReader(left)
-	for {
+	for written := int64(0); ; {
 		head, err := files.Next()
 		if left.N <= 0 {
 			return fmt.Errorf("%w: it unpacks to far more than it is", errArchive)
@@ -44,6 +44,10 @@ func unpack(from io.Reader, root *os.Root, most int64) error {
 		}
 		if head.Typeflag != tar.TypeReg || !fs.ValidPath(name) || !names.MatchString(name) {
 			return fmt.Errorf("%w: it holds %q", errArchive, head.Name)
+		}
+		// The holes of a sparse file are nowhere in the archive, and so not in what is left of it.
+		if written += head.Size; head.Size > most || written > most {
+			return fmt.Errorf("%w: it unpacks to far more than it is", errArchive)
 		}
 		if err := unpackFile(files, root, name); err != nil {
 			return err

@@ -1,7 +1,9 @@
 package main
 
 import (
+	"cmp"
 	"context"
+	"crypto/tls"
 	"encoding/json"
 	"errors"
 	"io"
@@ -64,7 +66,7 @@ func (c *devCmd) run(ctx context.Context, out io.Writer, log *slog.Logger, asJSO
 	if err := keyring.DenyDump(); err != nil {
 		return lacks("the process cannot be protected from being dumped: %w", err)
 	}
-	// The address comes first: that it is taken is told at once, and not after a database has been made.
+	// The address comes first: that it is taken or too open is told at once, and not after a database has been made.
 	before, err := c.remembered()
 	if err != nil {
 		return err
@@ -74,6 +76,9 @@ func (c *devCmd) run(ctx context.Context, out io.Writer, log *slog.Logger, asJSO
 		return err
 	}
 	defer l.Close()
+	if err := c.guarded(l); err != nil {
+		return err
+	}
 	if err := os.MkdirAll(c.Dir, 0o700); err != nil {
 		return lacks("%w", err)
 	}
@@ -107,7 +112,7 @@ func prepare(ctx context.Context, pg *devpg.Cluster) error {
 }
 
 func (c *devCmd) serve(ctx context.Context, pg *devpg.Cluster, l net.Listener, before ready, out io.Writer, log *slog.Logger, asJSON bool) error {
-	issuer, err := c.issuer(before, l)
+	issuer, err := c.issuer(ctx, pg, l)
 	if err != nil {
 		return err
 	}
@@ -134,20 +139,40 @@ func (c *devCmd) serve(ctx context.Context, pg *devpg.Cluster, l net.Listener, b
 	return s.Serve(ctx, l)
 }
 
-// issuer is the address of the first start, wherever later ones listen: every token and DID names it.
-func (c *devCmd) issuer(before ready, l net.Listener) (string, error) {
-	b, err := os.ReadFile(filepath.Join(c.Dir, "issuer"))
-	if err == nil {
-		return strings.TrimSpace(string(b)), nil
-	}
-	if !errors.Is(err, os.ErrNotExist) {
+// issuer is the address of the first start, wherever later ones listen: every token and DID names it. The database alone
+// holds it, from the moment that a server has opened: a copy beside it would bind the directory to a start that failed.
+func (c *devCmd) issuer(ctx context.Context, pg *devpg.Cluster, l net.Listener) (string, error) {
+	fixed, err := fixedIssuer(ctx, pg.URL(devpg.Superuser, devDatabase))
+	if err != nil {
 		return "", lacks("%w", err)
 	}
-	issuer := before.URL // of a directory that was made before there was this file
-	if issuer == "" {
-		issuer = address(l, c.TLSCert != "")
+	issuer := cmp.Or(fixed, address(l, c.TLSCert != ""))
+	if strings.HasPrefix(issuer, "http:") && !onLoopback(l) {
+		return "", misused("the tokens and DIDs of %s name %s, which is for this machine only, and --listen %s is reached over the network: "+
+			"listen on 127.0.0.1, or begin another directory with --dir", c.Dir, issuer, c.Listen)
 	}
-	return issuer, c.write("issuer", []byte(issuer+"\n"))
+	return issuer, nil
+}
+
+// guarded refuses, before anything is made, to let keys and tokens travel in clear, and a certificate that cannot be used.
+func (c *devCmd) guarded(l net.Listener) error {
+	switch {
+	case (c.TLSCert == "") != (c.TLSKey == ""):
+		return misused("--tls-cert and --tls-key (AVOUCH_TLS_CERT_FILE and AVOUCH_TLS_KEY_FILE) go together")
+	case c.TLSCert != "":
+		if _, err := tls.LoadX509KeyPair(c.TLSCert, c.TLSKey); err != nil {
+			return lacks("--tls-cert and --tls-key (AVOUCH_TLS_CERT_FILE and AVOUCH_TLS_KEY_FILE) cannot be used: %w", err)
+		}
+	case !onLoopback(l):
+		return misused("--listen %s (AVOUCH_LISTEN) is reached over the network, where keys and tokens would travel in clear: "+
+			"give --tls-cert and --tls-key, or listen on 127.0.0.1", c.Listen)
+	}
+	return nil
+}
+
+func onLoopback(l net.Listener) bool {
+	at, ok := l.Addr().(*net.TCPAddr)
+	return ok && at.IP.IsLoopback()
 }
 
 func (c *devCmd) config(pg *devpg.Cluster, issuer string) server.Config {
@@ -215,9 +240,9 @@ func (c *devCmd) write(name string, content []byte) error {
 // listen takes the address that was asked for. Asked for any free port, it takes the one of the last start if it can:
 // the issuer of every token that exists names it.
 func (c *devCmd) listen(before ready) (net.Listener, error) {
-	if _, port, err := net.SplitHostPort(c.Listen); err == nil && port == "0" && before.URL != "" {
+	if host, port, err := net.SplitHostPort(c.Listen); err == nil && port == "0" && before.URL != "" {
 		if u, err := url.Parse(before.URL); err == nil {
-			if l, err := net.Listen("tcp", u.Host); err == nil {
+			if l, err := net.Listen("tcp", net.JoinHostPort(host, cmp.Or(u.Port(), "0"))); err == nil {
 				return l, nil
 			}
 		}

@@ -3,7 +3,6 @@ package main
 import (
 	"bufio"
 	"encoding/json"
-	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -31,39 +30,6 @@ func TestDevScripts(t *testing.T) {
 			return nil
 		},
 	})
-}
-
-// TestDevIssuer: whatever address a later start has, it issues under that of the first one, which the database holds for good.
-func TestDevIssuer(t *testing.T) {
-	t.Parallel()
-	at := func() net.Listener {
-		t.Helper()
-		l, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			t.Fatal(err)
-		}
-		t.Cleanup(func() { l.Close() })
-		return l
-	}
-	first, second, third := at(), at(), at()
-	fresh, old := devCmd{Dir: t.TempDir()}, devCmd{Dir: t.TempDir()}
-	for i, start := range []struct {
-		cmd    devCmd
-		before net.Listener
-		now    net.Listener
-		want   net.Listener
-	}{
-		{fresh, nil, first, first}, {fresh, first, second, first}, {fresh, second, third, first}, {fresh, third, first, first},
-		{old, first, second, first}, {old, second, third, first}, // a directory of a release that wrote no issuer
-	} {
-		var before ready
-		if start.before != nil {
-			before.URL = address(start.before, false)
-		}
-		if got, err := start.cmd.issuer(before, start.now); err != nil || got != address(start.want, false) {
-			t.Errorf("start %d issues as %s, %v; want %s", i, got, err, address(start.want, false))
-		}
-	}
 }
 
 // startDev starts `avouch dev` in a directory that PostgreSQL's own user can reach, and stops it in the end.

@@ -6,7 +6,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"log/slog"
+	"os"
 	"path/filepath"
 	"slices"
 	"syscall"
@@ -165,16 +167,41 @@ func (c *doctorCmd) told() []diagnosis {
 	return []diagnosis{says}
 }
 
-// room looks at the disk under the database, if it is this machine's and an administrator's URL says where it is.
+// room looks at the disk under the database, if it is this machine's and an administrator's URL says where it is. If not,
+// it says so: that disk is the one whose filling stops everything.
 func (c *doctorCmd) room(ctx context.Context) []diagnosis {
+	const what = "disk of the database"
+	unseen := func(why string) []diagnosis {
+		return []diagnosis{{What: what, Well: true, Advice: true, Detail: "not visible from here: " + why + ". When it is full, everything is denied: watch it where it is"}}
+	}
 	if c.AdminDatabaseURL.IsZero() {
-		return nil
+		return unseen("only the database's owner may ask where it lies, and AVOUCH_ADMIN_DATABASE_URL is not set")
+	}
+	if !sameMachine(c.AdminDatabaseURL.Expose()) {
+		return unseen("PostgreSQL is reached over the network")
 	}
 	dir, err := tenantdb.DataDirectory(ctx, c.AdminDatabaseURL.Expose())
-	if err != nil {
-		return []diagnosis{{What: "disk of the database", Detail: err.Error()}}
+	switch {
+	case unreached(err):
+		return []diagnosis{{What: what, Detail: "AVOUCH_ADMIN_DATABASE_URL: " + err.Error()}}
+	case mayNotSee(err):
+		return unseen("the role of AVOUCH_ADMIN_DATABASE_URL may not ask where the database lies")
+	case errors.Is(err, fs.ErrPermission), errors.Is(err, fs.ErrNotExist), err == nil && !holdsCluster(dir):
+		return unseen("its directory is not on this machine, or closed to this user")
+	case err != nil:
+		return []diagnosis{{What: what, Detail: err.Error()}}
 	}
-	return []diagnosis{disk("disk of the database", dir)}
+	return []diagnosis{disk(what, dir)}
+}
+
+// holdsCluster tells a directory of PostgreSQL's from one that only has the same path: PostgreSQL may see other disks than
+// this process, as it does in a container.
+func holdsCluster(dir string) bool {
+	if info, err := os.Stat(dir); err != nil || !info.IsDir() {
+		return false
+	}
+	_, err := os.Stat(filepath.Join(dir, "PG_VERSION"))
+	return err == nil || errors.Is(err, fs.ErrPermission) // its owner alone may enter it
 }
 
 // leastRoom is how much must be free: a full disk denies everything.

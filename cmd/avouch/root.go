@@ -111,8 +111,8 @@ func newParser(ctx context.Context, cli *root) (*kong.Kong, error) {
 	)
 }
 
-// variables gives each flag that has none the variable of its place: AVOUCH_AGENTS_LIST_LIMIT. A shared AVOUCH_LIMIT
-// would turn up in commands that nobody thought of.
+// variables gives each flag that has none the variable of its place: AVOUCH_AGENTS_LIST_LIMIT. One shared by all
+// that have --limit would turn up in commands that nobody thought of.
 func variables(prefix string, node *kong.Node, derived map[*kong.Value]bool) {
 	for _, f := range node.Flags {
 		if len(f.Envs) > 0 || f.Name == "help" || f.Name == "version" {

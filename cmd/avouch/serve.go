@@ -42,10 +42,10 @@ func (c *serveCmd) Run(ctx context.Context, g *globals) error {
 	return c.run(ctx, g.Out, logger(g.Err, g.JSON), g.JSON)
 }
 
-// collectLess trades a few megabytes for the fifth of the processor that collecting a small heap often would take.
+// collectLess trades some memory for processor time: a small heap would be collected many times a second.
 func collectLess() {
 	if os.Getenv("GOGC") == "" {
-		debug.SetGCPercent(300)
+		debug.SetGCPercent(150)
 	}
 }
 

@@ -18,7 +18,7 @@ type traceCmd struct {
 
 // Help is shown under the usage.
 func (*traceCmd) Help() string {
-	return `Shows the entries of the request in your organisation's log, with their private fields, and what the server spent its time on, if it answered the request lately and traced it. A collector has all traces, under the attribute avouch.request_id.`
+	return `Shows the entries of the request in your organisation's log, with their private fields, and what the server spent its time on, if your organisation sent the request, and this server answered it lately and traced it. A request that left no entry, such as a list, is found only by that. A collector has all traces, under the attribute avouch.request_id.`
 }
 
 // Run shows what a request did.

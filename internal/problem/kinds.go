@@ -36,7 +36,7 @@ func (k Kind) Page() Page {
 			"Check the identifier, the path, and that the credential belongs to the organisation that you mean."}
 	case Conflict:
 		return Page{"It conflicts with what is there",
-			"The thing exists already, has changed since it was read, or a request with the same `Idempotency-Key` is running or had another body. Nothing was done by this request.",
+			"The thing exists already, has changed since it was read, or a request with the same `Idempotency-Key` is running, ended in a way that nobody knows, or had another body. Nothing was done by this request.",
 			"Read the thing again and decide with what it says now. If there is a `Retry-After`, wait that long and send the same request again."}
 	case TooMany:
 		return Page{"A limit is reached",
@@ -44,7 +44,7 @@ func (k Kind) Page() Page {
 			"Wait for as long as `Retry-After` says, then send the request again; slow down if it happens often."}
 	case Unavailable:
 		return Page{"It cannot be done at present",
-			"The request cannot be decided or recorded now, so it was not allowed: nothing happens here without a record. After a time limit it can be unknown whether it was done, and `detail` says so.",
+			"The request cannot be decided or recorded now, so it was not allowed: nothing happens here without a record. After a time limit, or a loss of the database, it can be unknown whether it was done, and `detail` says so.",
 			"Try again after `Retry-After`, with the same `Idempotency-Key` where the operation takes one."}
 	}
 	return Page{"Something failed on our side",

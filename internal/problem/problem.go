@@ -22,7 +22,7 @@ const (
 	Missing         Kind = "missing"         // 404: no such thing in the caller's own organisation
 	Conflict        Kind = "conflict"        // 409: it exists already, or has changed since it was read
 	TooMany         Kind = "too-many"        // 429: a limit or quota is spent
-	Unavailable     Kind = "unavailable"     // 503: cannot be decided or recorded now; nothing was done
+	Unavailable     Kind = "unavailable"     // 503: cannot be decided or recorded now; nothing was done, unless Error.Uncertain
 	Internal        Kind = "internal"        // 500: our fault
 )
 
@@ -34,7 +34,10 @@ type Error struct {
 	Fields []Field
 	// RetryAfter says when trying again may help; zero means unsaid.
 	RetryAfter time.Duration
-	cause      error
+	// Uncertain says that what was asked may have been done, or may yet be. Without it a failure of any kind but Internal
+	// has changed nothing and will not.
+	Uncertain bool
+	cause     error
 }
 
 // Field is one part of the request that is wrong.
@@ -79,6 +82,15 @@ func Of(err error) *Error {
 
 // Is reports whether err is a failure of kind k.
 func Is(err error, k Kind) bool { e := Of(err); return e != nil && e.Kind == k }
+
+// errUncertain stands for every error that is Uncertain, so that errors.Is finds it in a tree of any form.
+var errUncertain = errors.New("outcome unknown")
+
+// Is serves Uncertain.
+func (e *Error) Is(target error) bool { return target == errUncertain && e.Uncertain }
+
+// Uncertain reports whether err, or anything that it came of, leaves open what was done.
+func Uncertain(err error) bool { return errors.Is(err, errUncertain) }
 
 // HTTPStatus is the status that the error is answered with.
 func (e *Error) HTTPStatus() int {

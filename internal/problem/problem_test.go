@@ -95,3 +95,20 @@ func TestTheCauseIsForTheLogOnly(t *testing.T) {
 		t.Errorf("Detail = %q", p.Detail)
 	}
 }
+
+// TestUncertainIsFoundAnywhere: a room that words a failure anew must not hide that its outcome is unknown.
+func TestUncertainIsFoundAnywhere(t *testing.T) {
+	t.Parallel()
+	known := New(Unavailable, "Not done.")
+	open := &Error{Kind: Unavailable, Uncertain: true}
+	for _, err := range []error{open, fmt.Errorf("x: %w", open), New(Denied, "No.").Because(errors.Join(io.EOF, open)), errors.Join(known, fmt.Errorf("y: %w", open))} {
+		if !Uncertain(err) {
+			t.Errorf("not found in %v", err)
+		}
+	}
+	for _, err := range []error{nil, io.EOF, known, New(Internal, "x").Because(known)} {
+		if Uncertain(err) {
+			t.Errorf("found in %v", err)
+		}
+	}
+}

@@ -31,7 +31,7 @@
 //  8. The client's address is believed only as far as a trusted proxy vouches for it. TestClientAddress,
 //     FuzzForwarded, TestBehindTrustedProxy
 //  9. One Idempotency-Key does one thing once; a repetition gets the first answer. TestIdempotencyKey,
-//     TestIdempotencyWhileRunning, TestIdempotencyAfterFailure, TestIdempotencyStoreAway
+//     TestIdempotencyWhileRunning, TestIdempotencyAfterFailure, TestIdempotencyOutcomeUnknown, TestIdempotencyStoreAway
 //  10. Pages of a listing hold everything once; a cursor that was not made here is a 400. TestPages, TestCursorRoundTrip,
 //     TestCursorRefuses, FuzzCursor. An update made from an old version is a 412. TestCheckMatch
 //  11. TLS is 1.2 with forward secrecy and authenticated encryption, or 1.3; HSTS over it. TestTLSByHandshake. Slow
@@ -46,6 +46,7 @@
 //
 // A typed operation that does not heed its context is answered for when its time is over, and runs on by itself; a raw
 // one holds its connection until Server's limit for writing. What has a time limit above Server's must raise that too.
-// After a fault or a panic nobody knows what was done: the problem says so, and an Idempotency-Key stays claimed until
-// the store lets it go.
+// After a fault, a panic or the loss of the database nobody knows what was done: the problem says so, and an
+// Idempotency-Key stays claimed for as long as answers are kept, so that nothing is done twice. Whoever wants it done
+// looks, and uses a new key.
 package web

@@ -27,7 +27,8 @@ type ClaimState int
 const (
 	Claimed  ClaimState = iota // nothing: the attempt holds the key now, and runs
 	Answered                   // the same request was answered; Claim.Response is that answer
-	Running                    // the same request runs, or ended without anyone knowing how, and its lease is not over
+	Running                    // the same request runs, or nobody knows what became of it and its lease is not over
+	Lost                       // the same request has ended without an answer, and nobody knows how: its lease is over
 	Other                      // the key was used for another request
 )
 
@@ -39,8 +40,9 @@ type Claim struct {
 }
 
 // IdempotencyStore remembers answers by caller and key. The store is responsible for sealing what it keeps: an answer
-// may show a secret that is shown once. It is also responsible for letting go of a key that is neither finished nor
-// released, after a lease longer than any operation's time limit.
+// may show a secret that is shown once. A key that is neither finished nor released is never claimed again for as long
+// as answers are kept: it is Running for a lease longer than any operation's time limit, and then Lost, until it is
+// finished after all.
 type IdempotencyStore[C any] interface {
 	// Begin claims the key for the caller, in one step that all servers see.
 	Begin(ctx context.Context, c C, at Attempt) (Claim, error)
@@ -59,7 +61,8 @@ type kept struct {
 	Body   []byte      `json:"body"`
 }
 
-// perform runs the operation, at most once for one Idempotency-Key.
+// perform runs the operation, at most once for one Idempotency-Key for as long as the store keeps answers, but for
+// attempts that are known to have changed nothing.
 func (a *API[C]) perform(ctx context.Context, rt *route, r *http.Request, c C, body []byte) (*answer, error) {
 	if !rt.op.Idempotent || len(r.Header.Values(headerIdempotencyKey)) == 0 {
 		return a.run(ctx, rt, r, c, body)
@@ -77,24 +80,26 @@ func (a *API[C]) perform(ctx context.Context, rt *route, r *http.Request, c C, b
 		return a.once(ctx, rt, r, c, body, at)
 	case Answered:
 		return replay(claim.Response)
+	case Lost:
+		return nil, problem.New(problem.Conflict, "It is not known whether the request that came first with this Idempotency-Key was done. Look; to do it again, use a new key.")
 	case Other:
 		return nil, problem.New(problem.Conflict, "This Idempotency-Key was used for another request. Use a new one.")
 	}
-	p := problem.New(problem.Conflict, "A request with this Idempotency-Key is still running. Send it again later to get its answer.")
+	p := problem.New(problem.Conflict, "A request with this Idempotency-Key is still running, or its outcome is not known yet. Send it again later to get its answer.")
 	p.RetryAfter = or(claim.RetryAfter, time.Second)
 	return nil, p
 }
 
 // once runs a claimed attempt. An answer is kept before it is sent, so that a crash in between costs nothing. After a
-// refusal the key is free again: nothing was done. After a fault or a panic nobody knows what was done, so the key stays
-// claimed until its lease ends, and the caller learns that in the meantime.
+// refusal the key is free again: nothing was done, nor will be. After a fault, a panic or a refusal that is
+// problem.Uncertain nobody knows what was done, so the key stays claimed, and a retry learns that.
 func (a *API[C]) once(ctx context.Context, rt *route, r *http.Request, c C, body []byte, at Attempt) (*answer, error) {
 	reply, err := a.run(ctx, rt, r, c, body)
 	// The caller may have gone, or the time limit passed: what was done must be kept all the same.
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), hookTimeout)
 	defer cancel()
 	if err != nil {
-		if problem.Is(err, problem.Internal) {
+		if problem.Is(err, problem.Internal) || problem.Uncertain(err) {
 			return nil, err
 		}
 		if e := a.cfg.Idempotency.Release(ctx, c, at); e != nil {

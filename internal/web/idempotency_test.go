@@ -3,6 +3,8 @@ package web
 import (
 	"context"
 	"errors"
+	"fmt"
+	"io"
 	"strings"
 	"sync"
 	"testing"
@@ -16,6 +18,7 @@ type memoryStore struct {
 	mu     sync.Mutex
 	kept   map[string]memory
 	broken bool
+	lost   bool // nobody knows what became of what it has
 }
 
 type memory struct {
@@ -35,6 +38,8 @@ func (s *memoryStore) Begin(_ context.Context, c caller, at Attempt) (Claim, err
 		return Claim{State: Claimed}, nil
 	case m.digest != at.Digest:
 		return Claim{State: Other}, nil
+	case s.lost:
+		return Claim{State: Lost}, nil
 	case m.response == nil:
 		return Claim{State: Running, RetryAfter: 1500 * time.Millisecond}, nil
 	}
@@ -134,7 +139,8 @@ func TestIdempotencyWhileRunning(t *testing.T) {
 	}
 }
 
-// TestIdempotencyAfterFailure: a refusal frees the key, a fault of ours does not, an answer that came too late is kept.
+// TestIdempotencyAfterFailure: a refusal frees the key; a fault of ours and an unknown outcome do not; an answer that came
+// too late is kept.
 func TestIdempotencyAfterFailure(t *testing.T) {
 	t.Parallel()
 	b := newBench(t)
@@ -148,6 +154,20 @@ func TestIdempotencyAfterFailure(t *testing.T) {
 	}
 	if first, second := crash(), crash(); first != 500 || second != 409 {
 		t.Errorf("a crash, then the same again: %d, %d", first, second)
+	}
+	for key, err := range map[string]error{
+		"u": &problem.Error{Kind: problem.Unavailable, Detail: "Perhaps.", Uncertain: true},
+		"w": problem.New(problem.Denied, "No.").Because(fmt.Errorf("x: %w", errors.Join(io.EOF, &problem.Error{Kind: problem.Unavailable, Uncertain: true}))),
+	} {
+		runs := 0
+		Handle(b.API, Op{ID: "doubt-" + key, Method: "POST", Path: "/api/v1/doubt-" + key, Summary: "Leave it open", Idempotent: true},
+			func(context.Context, caller, *None) (*None, error) { runs++; return nil, err })
+		ask := func() int {
+			return b.ask("POST", "/api/v1/doubt-"+key, "", asAlice, "Idempotency-Key: "+key).StatusCode
+		}
+		if first, second := ask(), ask(); first != problem.Of(err).HTTPStatus() || second != 409 || runs != 1 {
+			t.Errorf("an unknown outcome, then the same again: %d, %d, run %d times", first, second, runs)
+		}
 	}
 	release, finished := make(chan struct{}), make(chan struct{})
 	Handle(b.API, Op{ID: "late-once", Method: "POST", Path: "/api/v1/late", Summary: "Be late", Idempotent: true, Timeout: 20 * time.Millisecond},
@@ -166,6 +186,17 @@ func TestIdempotencyAfterFailure(t *testing.T) {
 	}
 	if status != 204 {
 		t.Errorf("the late answer was not kept: %d", status)
+	}
+}
+
+// TestIdempotencyOutcomeUnknown: what nobody knows the end of is not done again, and the caller is told why.
+func TestIdempotencyOutcomeUnknown(t *testing.T) {
+	t.Parallel()
+	b := newBench(t)
+	b.makeWithKey("k", `{"name":"lamp"}`)
+	b.store.lost = true
+	if status, text, replayed := b.makeWithKey("k", `{"name":"lamp"}`); status != 409 || replayed || b.made != 1 || !strings.Contains(text, "not known") {
+		t.Errorf("%d replayed=%v made=%d: %s", status, replayed, b.made, text)
 	}
 }
 

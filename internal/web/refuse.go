@@ -100,7 +100,7 @@ func (a *API[C]) problemOf(ctx context.Context, err error) *problem.Error {
 
 func late() *problem.Error {
 	p := problem.New(problem.Unavailable, "It took too long and was given up. It may have been done or not: look, or send it again with the same Idempotency-Key if it had one.")
-	p.RetryAfter = 2 * time.Second
+	p.RetryAfter, p.Uncertain = 2*time.Second, true
 	return p
 }
 

@@ -303,6 +303,7 @@ func TestFullDiskRefuses(t *testing.T) {
 // smallDisk is a file system of so many megabytes.
 func smallDisk(t testing.TB, megabytes int) string {
 	t.Helper()
+	needs(t, "mount", "umount", "dd")
 	dir := t.TempDir()
 	out, err := exec.Command("mount", "-t", "tmpfs", "-o", fmt.Sprintf("size=%dm,mode=755", megabytes), "avouch-e2e", dir).CombinedOutput()
 	if err != nil {

@@ -217,7 +217,7 @@ func TestForgery(t *testing.T) {
 	for _, group := range []map[string]string{f.algorithms(), f.keys(elsewhere), f.signatures(), f.shapes()} {
 		for what, token := range group {
 			a := n.ask(t, key, token)
-			if a.Status != http.StatusOK || a.Body["allowed"] != false || a.text("decision") != "DENIED" || a.Body["agent"] != nil || a.text("reason") != "The token is not one that this issuer has signed." {
+			if a.Status != http.StatusOK || a.Body["allowed"] != false || a.text("decision") != "DENIED" || a.Body["agent"] != nil || a.text("reason") != "The token is not one that this issuer has signed" {
 				t.Errorf("%s: %d %.300s", what, a.Status, a.Raw)
 			}
 			want++
@@ -265,21 +265,36 @@ func TestSignedAndStillNoGood(t *testing.T) {
 		must(t, err)
 		return token
 	}
-	const forged = "The token is not one that this issuer has signed."
+	plain, err := json.Marshal(f.claims)
+	must(t, err)
+	also := func(member string) string {
+		token, err := n.Signing.Sign(keyring.TypeJWT, []byte("{"+member+","+string(plain[1:])))
+		must(t, err)
+		return token
+	}
+	statement, err := n.Signing.State(keyring.StatementVerified, nil, now.Add(time.Minute))
+	must(t, err)
+	const forged = "The token is not one that this issuer has signed"
 	for what, c := range map[string]struct{ token, decision, reason string }{
-		"unchanged":               {sign(keyring.TypeJWT, nil), "ALLOWED", "The agent has the scopes: read:email."},
-		"not valid yet":           {sign(keyring.TypeJWT, map[string]any{"nbf": now.Add(time.Hour).Unix()}), "DENIED", "The token is not valid yet."},
-		"of tomorrow":             {sign(keyring.TypeJWT, map[string]any{"iat": now.Add(time.Hour).Unix()}), "DENIED", "The token is not valid yet."},
-		"of another audience":     {sign(keyring.TypeJWT, map[string]any{"aud": "https://other.example"}), "DENIED", "The token is bound to other resources."},
+		"unchanged":               {sign(keyring.TypeJWT, nil), "ALLOWED", "The agent has the scopes: read:email"},
+		"not valid yet":           {sign(keyring.TypeJWT, map[string]any{"nbf": now.Add(time.Hour).Unix()}), "DENIED", "The token is not valid yet"},
+		"of tomorrow":             {sign(keyring.TypeJWT, map[string]any{"iat": now.Add(time.Hour).Unix()}), "DENIED", "The token is not valid yet"},
+		"of another audience":     {sign(keyring.TypeJWT, map[string]any{"aud": "https://other.example"}), "DENIED", "The token is bound to other resources"},
 		"of another issuer":       {sign(keyring.TypeJWT, map[string]any{"iss": "https://other.example"}), "DENIED", forged},
 		"of another's DID":        {sign(keyring.TypeJWT, map[string]any{"sub": "did:web:other.example:agents:1"}), "DENIED", forged},
-		"of the next generation":  {sign(keyring.TypeJWT, map[string]any{"gen": 2}), "REVOKED", "All tokens that the agent had have been revoked."},
+		"of the next generation":  {sign(keyring.TypeJWT, map[string]any{"gen": 2}), "REVOKED", "All tokens that the agent had have been revoked"},
 		"of no generation":        {sign(keyring.TypeJWT, map[string]any{"gen": 0}), "DENIED", forged},
-		"of another organisation": {sign(keyring.TypeJWT, map[string]any{"tid": service.id.String()}), "DENIED", "The token names no agent of this issuer."},
-		"of nobody":               {sign(keyring.TypeJWT, map[string]any{"tid": id.New[any]().String()}), "DENIED", "The token names no agent of this issuer."},
+		"of another organisation": {sign(keyring.TypeJWT, map[string]any{"tid": service.id.String()}), "DENIED", "The token names no agent of this issuer"},
+		"of nobody":               {sign(keyring.TypeJWT, map[string]any{"tid": id.New[any]().String()}), "DENIED", "The token names no agent of this issuer"},
 		"of another type":         {sign(keyring.TypeAccessToken, nil), "DENIED", forged},
-		"a statement":             {sign(keyring.TypeVerified, nil), "DENIED", forged},
+		"a statement":             {statement.Text + "." + statement.Signature, "DENIED", forged},
+		"a statement in parts":    {encode([]byte(statement.Text)) + ".." + statement.Signature, "DENIED", forged},
 		"without a jti":           {sign(keyring.TypeJWT, map[string]any{"jti": nil}), "DENIED", forged},
+		"more, and ignored":       {also(`"x":1`), "ALLOWED", "The agent has the scopes: read:email"},
+		"a claim twice":           {also(`"gen":1`), "DENIED", forged}, // there is one claim too many, too
+		"limited uses, twice":     {also(`"uses":1,"uses":9`), "DENIED", forged},
+		"a claim twice, escaped":  {also(`"\u0067en":1`), "DENIED", forged},
+		"twice, and ignored":      {also(`"x":1,"x":1`), "DENIED", forged},
 	} {
 		a := n.ask(t, key, c.token, "read:email")
 		if a.Status != http.StatusOK || a.text("decision") != c.decision || a.text("reason") != c.reason || a.Body["allowed"] != (c.decision == "ALLOWED") {

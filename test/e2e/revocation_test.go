@@ -2,11 +2,14 @@ package e2e
 
 import (
 	"net/http"
+	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
 	"github.com/avouch-dev/avouch/internal/web"
+	"github.com/avouch-dev/avouch/server"
 	"github.com/avouch-dev/avouch/tenantdb"
 	verifying "github.com/avouch-dev/avouch/verify"
 )
@@ -103,16 +106,24 @@ func keyDisabled(s *stage) func() round {
 	}
 }
 
-// tenantSuspended has no route: the operator's command calls the same operation.
+// byCommand is how many suspensions one is made by the command itself.
+const byCommand = 100
+
+// tenantSuspended has no route, but an operator's command. It takes a process each time, so most suspensions call what the
+// command calls, in this process.
 func tenantSuspended(who func(*stage) party) func(*stage) func() round {
 	return func(s *stage) func() round {
-		g := s.agent()
-		system := tenantdb.System(who(s).id, "operator")
+		g, id, n := s.agent(), who(s).id, 0
+		system := tenantdb.System(id, "operator")
+		suspend := func() { must(s.t, s.a.Org.Suspend(s.t.Context(), system, "test")) }
+		command := func() { s.a.operate(s.t, "organisations", "suspend", id.String(), "--reason", "test") }
 		return func() round {
-			return round{
-				s.key, g.token, func() { must(s.t, s.a.Org.Suspend(s.t.Context(), system, "test")) },
-				func() { must(s.t, s.a.Org.Resume(s.t.Context(), system, "test")) },
+			r := round{s.key, g.token, suspend, func() { must(s.t, s.a.Org.Resume(s.t.Context(), system, "test")) }}
+			if s.a.env != nil && n%byCommand == 0 {
+				r.change = command
 			}
+			n++
+			return r
 		}
 	}
 }
@@ -141,6 +152,10 @@ func tokensRevoked(s *stage) func() round {
 // TestRevocationHasNoWindowSoak takes things away on server A while others verify them on server B, and counts the
 // verifications that were sent after A's acknowledgement had been read: none may be allowed. A third of all must be, so that
 // a server that denies everything fails; none may be denied before its change was asked for, nor after it was undone.
+//
+// A and B are processes of their own, spoken to over HTTP. Only what has no route is not A's: organisations are suspended
+// by `avouch organisations suspend`, a third process, in the first of each hundred rounds of a stage, and by what that
+// command calls, in the test's process, in the others. There they are made and resumed, too.
 func TestRevocationHasNoWindowSoak(t *testing.T) {
 	t.Parallel()
 	const stages = 8
@@ -148,10 +163,9 @@ func TestRevocationHasNoWindowSoak(t *testing.T) {
 	if soak() {
 		full, some = 20_000, 2_000
 	}
-	in := install(t)
-	a, b := in.start(t), in.start(t)
+	a, b := pair(t)
 	start := time.Now()
-	found := perform(t, a, b.addr, stages, full, some, func(change func()) { change() })
+	found := perform(t, a, b, stages, full, some, func(change func()) { change() })
 	var sum counts
 	for _, k := range kinds() {
 		c := found[k.name]
@@ -176,6 +190,32 @@ func TestRevocationHasNoWindowSoak(t *testing.T) {
 	if sum.fewest < 10 {
 		t.Errorf("a change was made with %d verifications in flight", sum.fewest)
 	}
+}
+
+// pair is two processes, `avouch serve`, on a database of their own: A, with an operator beside it, and where B listens. Both
+// must end well when the test does.
+func pair(t *testing.T) (a *node, b string) {
+	t.Helper()
+	in := install(t)
+	w := &world{t: t, dir: in.dir} // its agent, service and keys are not needed
+	var servers []*served
+	t.Cleanup(func() {
+		for _, s := range servers {
+			if code := s.end(syscall.SIGTERM); code != 0 || t.Failed() {
+				t.Errorf("a server ended with %d: %s", code, s.said())
+			}
+		}
+	})
+	for range 2 {
+		servers = append(servers, w.serve(in.pg.URL))
+	}
+	a = &node{url: servers[0].url, addr: strings.TrimPrefix(servers[0].url, "http://"), env: w.env(in.pg.URL)}
+	in.issuer = worldURL
+	var err error
+	a.Server, err = server.Operate(t.Context(), in.config(), discard())
+	must(t, err)
+	t.Cleanup(a.Close)
+	return a, strings.TrimPrefix(servers[1].url, "http://")
 }
 
 // TestWithoutTheEpochThereIsAWindow switches the comparison of epochs off: the server says of every decision that it was
@@ -267,12 +307,14 @@ func compete(t *testing.T, arenas []*arena, addr string, change func(func())) {
 			calling.Go(func() { r.tally.call(t, addr, &r.current, r.stop) })
 		}
 		running.Go(func() {
+			defer func() { // also if the round ends the test
+				r.current.Store(evergreen)
+				if r.extra {
+					close(r.stop)
+				}
+			}()
 			if err := r.run(addr, flight, change); err != nil {
 				t.Error(err)
-			}
-			r.current.Store(evergreen)
-			if r.extra {
-				close(r.stop)
 			}
 		})
 	}

@@ -28,6 +28,7 @@ func TestSeed001(t *testing.T) {
 	t.Run("offline", func(t *testing.T) { t.Parallel(); seedOffline(t, page, r) })
 	t.Run("scopes", func(t *testing.T) { t.Parallel(); seedScopes(t, page, r) })
 	t.Run("badge", func(t *testing.T) { t.Parallel(); seedBadge(t, page, r) })
+	t.Run("statement", func(t *testing.T) { t.Parallel(); seedStatement(t, r) })
 }
 
 // script runs a program of test/js and reads the JSON that it prints.
@@ -56,6 +57,17 @@ func missing(t testing.TB, why string) {
 		t.Fatal(why)
 	}
 	t.Skipf("skipped: %s", why)
+}
+
+// needs is for programs that scripts/setup-tools.sh sees to. A right that is missing is not one of them: what takes root is
+// skipped where the tests do not run as root.
+func needs(t testing.TB, programs ...string) {
+	t.Helper()
+	for _, name := range programs {
+		if _, err := exec.LookPath(name); err != nil {
+			missing(t, fmt.Sprintf("%v: scripts/setup-tools.sh", err))
+		}
+	}
 }
 
 // seedCode runs the page's JavaScript. The only changes are the two that the page asks for: where, and whose key.

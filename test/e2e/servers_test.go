@@ -20,8 +20,8 @@ import (
 	"github.com/avouch-dev/avouch/tenantdb"
 )
 
-// installation is what the servers of one test share: a database, a key store, an issuer. Its servers run in this process,
-// each with its own memory, connections and listener.
+// installation is what the servers of one test share: a database, a key store, an issuer. Those that start opens run in this
+// process, each with its own memory, connections and listener.
 type installation struct {
 	pg     *pgtest.DB
 	dir    string
@@ -39,11 +39,28 @@ func install(t testing.TB) *installation {
 
 func (in *installation) platformKey() string { return filepath.Join(in.dir, "platform.key") }
 
+func (in *installation) config() server.Config {
+	return server.Config{
+		DatabaseURL: in.pg.URL, PlatformKeyFile: in.platformKey(), KeyStore: filepath.Join(in.dir, "keystore"), PublicURL: in.issuer,
+		TenantQuota: -1, ServiceQuota: -1, Version: "test",
+	}
+}
+
 // node is one server of an installation.
 type node struct {
 	*server.Server
 	url  string // where it listens, http://127.0.0.1:port
 	addr string
+	env  []string // of the process that it is; nil if it runs in this one
+}
+
+// operate runs an operator's command beside a server that is a process, and waits for its end.
+func (n *node) operate(t testing.TB, args ...string) {
+	t.Helper()
+	p := start(t, launch{args: args, env: n.env})
+	if code := p.exit(time.Minute); code != 0 {
+		t.Fatalf("avouch %v ended with %d: %s", args, code, p.said())
+	}
 }
 
 // start opens a server and serves until the test ends.
@@ -55,10 +72,7 @@ func (in *installation) start(t testing.TB, set ...func(*server.Config)) *node {
 	if in.issuer == "" {
 		in.issuer = n.url
 	}
-	cfg := server.Config{
-		DatabaseURL: in.pg.URL, PlatformKeyFile: in.platformKey(), KeyStore: filepath.Join(in.dir, "keystore"), PublicURL: in.issuer,
-		TenantQuota: -1, ServiceQuota: -1, Version: "test",
-	}
+	cfg := in.config()
 	for _, change := range set {
 		change(&cfg)
 	}

@@ -32,6 +32,9 @@ type world struct {
 	serviceKey, agent, token  string
 }
 
+// worldURL is the issuer of a world, wherever its servers listen.
+const worldURL = "http://127.0.0.1:7070"
+
 // newWorld sets up an agent of one organisation and a service of another.
 func newWorld(t testing.TB, databaseURL, adminURL string) *world {
 	t.Helper()
@@ -98,7 +101,7 @@ type served struct {
 func (w *world) env(databaseURL string) []string {
 	return []string{
 		"AVOUCH_DATABASE_URL=" + databaseURL, "AVOUCH_PLATFORM_KEY_FILE=" + filepath.Join(w.dir, "platform.key"), "AVOUCH_KEY_STORE=" + filepath.Join(w.dir, "keystore"),
-		"AVOUCH_PUBLIC_URL=http://127.0.0.1:7070", "AVOUCH_TENANT_QUOTA=-1", "AVOUCH_SERVICE_QUOTA=-1",
+		"AVOUCH_PUBLIC_URL=" + worldURL, "AVOUCH_TENANT_QUOTA=-1", "AVOUCH_SERVICE_QUOTA=-1",
 	}
 }
 

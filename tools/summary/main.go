@@ -3,7 +3,7 @@
 //
 // Counting here, from every step's result, is what makes the last line of `make test` the whole truth: a package that does
 // not build, a test or package that was running when its process died and a step outside Go each count as a failure, and so
-// does a test that was expected and did not pass: left out, it would look like success.
+// does a test that was expected and did not pass: left out, it would look like success. With -all, so does a skipped one.
 package main
 
 import (
@@ -15,10 +15,12 @@ import (
 func main() {
 	steps := flag.String("steps", "", "a `file` with results of other steps: lines of pass, fail or skip, then a name")
 	expect := flag.String("expect", "", "a `file` that lists what must have passed: lines of a package and a test")
+	all := flag.Bool("all", false, "what is skipped has failed")
 	report := flag.String("report", "", "write a Markdown report with everything measured to this `file`")
 	title := flag.String("title", "Tests", "the report's heading")
 	flag.Parse()
 	t := newTally(os.Stdout)
+	t.all = *all
 	if err := run(t, *steps, *expect, *report, *title); err != nil {
 		fmt.Fprintln(os.Stderr, "summary:", err)
 		os.Exit(2)

@@ -90,6 +90,31 @@ func TestExpected(t *testing.T) {
 	}
 }
 
+// TestAll: where everything can run, what is skipped has failed, though whoever skipped it said why.
+func TestAll(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct{ name, events, steps, want, shown string }{
+		{"a test", `{"Action":"output","Package":"p","Test":"TestA","Output":"    a_test.go:3: skipped: not root\n"}
+{"Action":"skip","Package":"p","Test":"TestA"}`, "pass lint\n", "1 passed, 1 failed, 0 skipped", "FAIL  p TestA: it must not be skipped"},
+		{"a step", `{"Action":"pass","Package":"p","Test":"TestA"}`, "skip node: not installed\n", "1 passed, 1 failed, 0 skipped", "FAIL  step node: it must not be skipped"},
+		{"nothing", `{"Action":"pass","Package":"p","Test":"TestA"}`, "pass lint\n", "2 passed, 0 failed, 0 skipped", ""},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			var out strings.Builder
+			x := newTally(&out)
+			x.all = true
+			if err := errors.Join(x.read(strings.NewReader(c.events)), x.steps(c.steps)); err != nil {
+				t.Fatal(err)
+			}
+			x.close()
+			if got := out.String(); !strings.HasSuffix(got, c.want+"\n") || !strings.Contains(got, c.shown) || x.good() != (c.shown == "") {
+				t.Errorf("want %q and %q, got\n%s", c.shown, c.want, got)
+			}
+		})
+	}
+}
+
 func TestReport(t *testing.T) {
 	t.Parallel()
 	x := newTally(&strings.Builder{})
