@@ -233,7 +233,7 @@ GRANT EXECUTE ON FUNCTION avouch.new_epoch() TO avouch_log;
 -- verification get both entries or none. Good entries are numbered from the locked head's size and chained from its link:
 -- link_i = SHA-256("avouch/link/v1\n" || link_{i-1} || leaf_i), leaf = SHA-256(0x00 || body), as in package audit.
 --
--- A loop over arrays and two statements, because one statement that does the same takes three times as long: its CTEs
+-- A loop over arrays and two statements, because one statement that does the same takes about twice as long: its CTEs
 -- cost more than its rows (docs/decisions/0008).
 CREATE FUNCTION avouch.append(nonce bigint, tenants uuid[], moves boolean[],
   items integer[], places integer[], epochs bigint[], entries uuid[], requests uuid[], bodies bytea[], seals bytea[],
@@ -309,7 +309,7 @@ BEGIN
 
   FOR i IN 1..cardinality(items) LOOP
     IF bad[items[i]] THEN
-      logs[i] := NULL; seqs[i] := NULL; prevs[i] := NULL;
+      logs[i] := NULL; seqs[i] := NULL; prevs[i] := NULL; -- unnest is to find a place for each
       CONTINUE;
     END IF;
     p := places[i]; -- by subscript throughout: unnest does not know of bounds that an array may have

@@ -267,7 +267,7 @@ BEGIN
 
   FOR i IN 1..cardinality(items) LOOP
     IF bad[items[i]] THEN
-      logs[i] := NULL; seqs[i] := NULL; prevs[i] := NULL;
+      logs[i] := NULL; seqs[i] := NULL; prevs[i] := NULL; -- unnest is to find a place for each
       CONTINUE;
     END IF;
     p := places[i]; -- by subscript throughout: unnest does not know of bounds that an array may have

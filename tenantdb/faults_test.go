@@ -167,10 +167,7 @@ func TestLateStatementIsFenced(t *testing.T) {
 	d := draft(t, db, h, "late")
 	w := &batchWork{}
 	w.build([]*item{newItem([]Draft{d}, nil)})
-	late := connect(t, pg.AdminURL)
-	if _, err := late.Exec(t.Context(), "SET ROLE avouch_log"); err != nil {
-		t.Fatal(err)
-	}
+	late := connect(t, pg.URL)
 	done := make(chan error, 1)
 	go func() { done <- db.exec(context.Background(), late, w) }() // waits for the head
 	time.Sleep(100 * time.Millisecond)

@@ -32,8 +32,8 @@ var exceptions = map[string]string{
 	"audit_head: changes need no entry":                              "the head moves with the entry: it is what require_entry compares with",
 	"counter: changes need no entry":                                 "counters move in the statement that appends the entry of what they count",
 	"idempotency: changes need no entry":                             "an answer kept for a retry: the operation it belongs to has the entry",
-	"audit_head: policy append lets others than the tenant in":       "the log writer's role, see the lane",
-	"counter: policy append lets others than the tenant in":          "the log writer's role, see the lane",
+	"audit_head: policy append lets others than the tenant in":       "the log writer's role, which only avouch.append and its like run as",
+	"counter: policy append lets others than the tenant in":          "the log writer's role, which only avouch.append and its like run as",
 }
 
 func isLogPartition(s string) bool {

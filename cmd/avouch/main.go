@@ -1,4 +1,4 @@
-// Program avouch runs Avouch servers and is what people use them with: operators, owners of agents, and auditors.
+// Command avouch runs Avouch servers and is what people use them with: operators, owners of agents, and auditors.
 //
 // Flags, variables, files and exit codes are public from the first release. Exit codes: 0 well, 1 the thing asked about
 // does not hold (denied, tampered, unhealthy), 2 wrong usage, 3 the environment lacks something.
