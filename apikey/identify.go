@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"net/http"
 	"strings"
+	"time"
 
 	"github.com/avouch-dev/avouch/audit"
 	"github.com/avouch-dev/avouch/internal/problem"
@@ -102,6 +103,9 @@ func (r *Room) matches(ctx context.Context, id string, h0 [32]byte, v *verifier)
 	return subtle.ConstantTimeCompare(digest[:], v.digest[:]) == 1, nil
 }
 
+// readPatience bounds a read that others wait for too, as the door bounds the wait for an answer to a commit.
+const readPatience = 6 * time.Second
+
 // Authenticate says who sends a request and what they may do, from what the database says of the key and its organisation
 // at this moment. A real key that is refused is recorded in its organisation's log; all other refusals are the server's
 // to count. To the outside all refusals are Refused.
@@ -115,11 +119,13 @@ func (r *Room) Authenticate(ctx context.Context, raw string, meta web.RequestMet
 		RequestID: audit.RequestID(meta.ID), CallerRequestID: meta.CallerRequestID, Address: meta.Address,
 	}
 	reason := ""
-	k, suspended, err := present(ctx, r.cfg.DB, tenantdb.NewCaller(spec), who.KeyID)
+	caller := tenantdb.NewCaller(spec)
+	// Requests with one key share a read, but none that began before they came.
+	k, err := r.present.Begin(ctx, who, func(ctx context.Context) (standing, error) { return present(ctx, r.cfg.DB, caller, who.KeyID) }).Wait(ctx)
 	spec.Scopes = k.Scopes
 	if s := k.Status(r.cfg.Now()); s != Active {
 		reason = string(s)
-	} else if suspended {
+	} else if k.suspended {
 		reason = "organisation_suspended"
 	}
 	switch {

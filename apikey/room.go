@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/avouch-dev/avouch/audit"
+	"github.com/avouch-dev/avouch/internal/fresh"
 	"github.com/avouch-dev/avouch/internal/problem"
 	"github.com/avouch-dev/avouch/internal/secret"
 	"github.com/avouch-dev/avouch/internal/web"
@@ -35,6 +36,7 @@ type Room struct {
 	cfg     Config
 	known   *recent[Identity] // by SHA-256 of the key
 	unknown *recent[struct{}]
+	present *fresh.Reads[Identity, standing]
 }
 
 // New makes the room.
@@ -48,7 +50,10 @@ func New(cfg Config) *Room {
 			return err
 		}
 	}
-	return &Room{cfg: cfg, known: newRecent[Identity](recentKeys, knownLife), unknown: newRecent[struct{}](recentKeys, unknownLife)}
+	return &Room{
+		cfg: cfg, known: newRecent[Identity](recentKeys, knownLife), unknown: newRecent[struct{}](recentKeys, unknownLife),
+		present: fresh.New[Identity, standing](readPatience),
+	}
 }
 
 // instant is now, as the database will give it back.

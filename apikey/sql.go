@@ -52,13 +52,18 @@ func load(ctx context.Context, tx *tenantdb.ReadTx, id string) (Key, error) {
 const presentSQL = `SELECT ` + columns + `, o.suspended_at IS NOT NULL
 FROM avouch.api_key k JOIN avouch.organisation o USING (tenant_id) WHERE k.tenant_id = $1 AND k.key_id = $2`
 
-// present is a key and whether its organisation is suspended.
-func present(ctx context.Context, db *tenantdb.DB, c tenantdb.Caller, id string) (k Key, suspended bool, err error) {
+// standing is a key and whether its organisation is suspended.
+type standing struct {
+	Key
+	suspended bool
+}
+
+func present(ctx context.Context, db *tenantdb.DB, c tenantdb.Caller, id string) (s standing, err error) {
 	err = db.ReadRow(ctx, c, presentSQL, []any{c.Tenant(), id}, func(row pgx.Row) error {
-		k, err = scan(row, &suspended)
+		s.Key, err = scan(row, &s.suspended)
 		return err
 	})
-	return k, suspended, err
+	return s, err
 }
 
 const newestSQL = `SELECT coalesce(max(created_at), 'epoch') FROM avouch.api_key WHERE tenant_id = $1`

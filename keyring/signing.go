@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/avouch-dev/avouch/audit"
+	"github.com/avouch-dev/avouch/internal/fresh"
 	"github.com/avouch-dev/avouch/internal/secret"
 )
 
@@ -33,11 +34,10 @@ type Signing struct {
 	wrapper KeyWrapper
 	now     func() time.Time
 
-	set atomic.Pointer[keySet]
+	set   atomic.Pointer[keySet]
+	reads *fresh.Reads[struct{}, []SigningKey]
 
 	mu      sync.Mutex // of what is below; nothing waits while it is held
-	coming  *reading   // has not begun yet, so that whoever asks may share it; or nil
-	latest  *reading   // the last that was asked for
 	asked   *reading   // the last that an unknown kid asked for,
 	askedAt time.Time  // and when
 }
@@ -76,7 +76,7 @@ type openKey struct {
 // Call Rotate once before serving (it makes the first key), then Refresh and Rotate every minute or so, and Refresh when
 // another server says that a key was revoked.
 func NewSigning(store SigningStore, w KeyWrapper, now func() time.Time) *Signing {
-	s := &Signing{store: store, wrapper: w, now: now}
+	s := &Signing{store: store, wrapper: w, now: now, reads: fresh.New[struct{}, []SigningKey](readPatience)}
 	s.set.Store(&keySet{revoked: map[string]bool{}, jwks: []byte(`{"keys":[]}`)})
 	return s
 }

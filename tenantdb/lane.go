@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/avouch-dev/avouch/internal/problem"
@@ -47,9 +48,11 @@ type item struct {
 	done   chan struct{}
 }
 
+// errNoOutcome is the outcome of what no path gave one: only a returned row makes an item committed.
+var errNoOutcome = errors.New("no outcome")
+
 func newItem(drafts []Draft, spends []Spend) *item {
-	// Whatever path forgets to set an outcome has failed: only a returned row makes an item committed.
-	return &item{drafts: drafts, spends: spends, err: unavailable(errors.New("no outcome")), done: make(chan struct{})}
+	return &item{drafts: drafts, spends: spends, err: errNoOutcome, done: make(chan struct{})}
 }
 
 func (it *item) finish(err error) {
@@ -76,10 +79,15 @@ const (
 )
 
 // lane gathers what arrives while the previous batch commits and commits it with one statement. There is one in a
-// process: two would only take the same locks from each other.
+// process: two would only take the same locks from each other. Whoever finds it idle commits at once, by himself and for
+// those who came meanwhile; while many come, run does it for all.
 type lane struct {
 	db    *DB
 	queue chan *item
+	// driving is held by who commits. Whoever releases it looks at the queue afterwards, and wakes run if it is not empty:
+	// who could not take it relies on that.
+	driving sync.Mutex
+	wake    chan struct{}
 	// retry holds items that lost a counter to others of their batch; they go first in the next.
 	retry  []*item
 	beside beside
@@ -87,7 +95,7 @@ type lane struct {
 }
 
 func newLane(db *DB) *lane {
-	ln := &lane{db: db, queue: make(chan *item, queueLength)}
+	ln := &lane{db: db, queue: make(chan *item, queueLength), wake: make(chan struct{}, 1)}
 	ln.beside.init(db)
 	return ln
 }
@@ -100,6 +108,10 @@ func (ln *lane) put(ctx context.Context, drafts []Draft, spends []Spend) ([]Posi
 	default:
 		return nil, unavailable(errors.New("queue full"))
 	}
+	if !ln.db.closed.Load() && ln.driving.TryLock() { // of a closed door, Close refuses what waits
+		ln.turn()
+		ln.release()
+	}
 	select {
 	case <-it.done:
 		return it.pos, it.err
@@ -109,45 +121,54 @@ func (ln *lane) put(ctx context.Context, drafts []Draft, spends []Spend) ([]Posi
 	}
 }
 
-func (ln *lane) run(ctx context.Context) {
-	for {
-		batch := ln.gather(ctx)
-		if len(batch) == 0 {
-			return
+func (ln *lane) release() {
+	ln.driving.Unlock()
+	if len(ln.queue) > 0 {
+		select {
+		case ln.wake <- struct{}{}:
+		default: // is awake already
 		}
-		batch = ln.beside.divert(batch)
-		if len(batch) == 0 {
-			continue
-		}
-		err := ln.db.commit(ctx, ln.db.lanes, &ln.work, batch)
-		ln.route(ctx, batch, err)
 	}
 }
 
-// gather takes what waits, up to a batch's size. It returns nothing only when the lane is to end.
-func (ln *lane) gather(ctx context.Context) []*item {
+func (ln *lane) run(ctx context.Context) {
+	for {
+		select {
+		case <-ln.wake:
+		case <-ctx.Done():
+			return
+		}
+		ln.driving.Lock()
+		for ctx.Err() == nil && len(ln.queue) > 0 {
+			ln.turn()
+		}
+		ln.release()
+	}
+}
+
+// turn commits one batch, and what that left to be tried again.
+func (ln *lane) turn() {
+	for again := true; again; again = len(ln.retry) > 0 {
+		if batch := ln.beside.divert(ln.gather()); len(batch) > 0 {
+			ctx := context.Background()
+			ln.route(ctx, batch, ln.db.commit(ctx, ln.db.lanes, &ln.work, batch))
+		}
+	}
+}
+
+// gather takes what waits, up to a batch's size.
+func (ln *lane) gather() []*item {
 	batch := ln.retry
 	ln.retry = nil
 	entries, size := 0, 0
-	add := func(it *item) {
-		batch = append(batch, it)
-		entries += len(it.drafts)
-		for i := range it.drafts {
-			size += it.drafts[i].size()
-		}
-	}
-	if len(batch) == 0 {
-		select {
-		case it := <-ln.queue:
-			add(it)
-		case <-ctx.Done():
-			return nil
-		}
-	}
 	for entries < batchEntries && size < batchBytes {
 		select {
 		case it := <-ln.queue:
-			add(it)
+			batch = append(batch, it)
+			entries += len(it.drafts)
+			for i := range it.drafts {
+				size += it.drafts[i].size()
+			}
 		default:
 			return batch
 		}

@@ -5,6 +5,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/avouch-dev/avouch/internal/problem"
+	"github.com/avouch-dev/avouch/internal/web"
 )
 
 // The limits of a request. A longer token is not refused: it is a token that proves nothing, and is answered so.
@@ -13,6 +14,21 @@ const (
 	mostScopes   = 64
 	mostScope    = 64
 )
+
+// UnmarshalJSON reads a request as encoding/json would by itself.
+func (q *Request) UnmarshalJSON(b []byte) error {
+	return web.Members(b, func(name string, value []byte) (err error) {
+		switch name {
+		case "token":
+			q.Token, err = web.Text(value)
+		case "target_resource":
+			q.TargetResource, err = web.Text(value)
+		case "scopes_requested":
+			q.ScopesRequested, err = web.Texts(value)
+		}
+		return err
+	})
+}
 
 func (q *Request) check() error {
 	var wrong []problem.Field

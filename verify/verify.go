@@ -5,7 +5,6 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
-	"fmt"
 	"strings"
 	"time"
 
@@ -13,7 +12,6 @@ import (
 	"github.com/avouch-dev/avouch/apikey"
 	"github.com/avouch-dev/avouch/audit"
 	"github.com/avouch-dev/avouch/internal/problem"
-	"github.com/avouch-dev/avouch/internal/web"
 	"github.com/avouch-dev/avouch/keyring"
 	"github.com/avouch-dev/avouch/policy"
 	"github.com/avouch-dev/avouch/tenantdb"
@@ -44,34 +42,6 @@ func New(cfg Config) *Room {
 		cfg.Now = time.Now
 	}
 	return &Room{cfg: cfg, registry: newRegistry(cfg.DB, cfg.Signing.Refresh), front: newFront(cfg.Now, cfg.Signing.KeyInForce)}
-}
-
-// Answer is what a service is told.
-type Answer struct {
-	Allowed  bool     `json:"allowed" doc:"Whether to let the agent in: the only field that you need."`
-	Decision Decision `json:"decision" enum:"ALLOWED,DENIED,REVOKED,EXPIRED"`
-	Reason   string   `json:"reason" doc:"A sentence for a person."`
-	// Agent is null unless the token's signature is ours and the service may know.
-	Agent     web.Nullable[Agent] `json:"agent" doc:"Null unless the token's signature is ours and you may know."`
-	RequestID string              `json:"request_id"`
-	Audit     Evidence            `json:"audit"`
-	Policy    string              `json:"policy_version" doc:"The rules that decided."`
-}
-
-// Agent is what a service learns of an agent.
-type Agent struct {
-	DID          string   `json:"did"`
-	AgentID      string   `json:"agent_id"`
-	Name         string   `json:"name"`
-	Owner        string   `json:"owner" doc:"The public name of the organisation that answers for the agent."`
-	ActiveScopes []string `json:"active_scopes" doc:"Of the scopes that you asked for, those that the agent has; all that it has if you asked for none."`
-}
-
-// Evidence is where the decision stands in the asking organisation's own log.
-type Evidence struct {
-	Log  string `json:"log"`
-	Seq  int64  `json:"seq"`
-	Leaf string `json:"leaf" doc:"SHA-256 of the entry, RFC 6962 leaf hash, hexadecimal."`
 }
 
 // Asker is who asks, once the key has proved it.
@@ -142,11 +112,12 @@ func (r *Room) locked(ctx context.Context, f *facts, who Asker) (pos []tenantdb.
 
 // lost says whether a decision must be made again, and makes ready for that.
 func (r *Room) lost(f *facts, err error) (again bool, other error) {
+	if err == nil {
+		return false, nil
+	}
 	var stale *tenantdb.StaleError
 	var spent *tenantdb.SpentError
 	switch {
-	case err == nil:
-		return false, nil
 	case errors.As(err, &stale):
 		for _, h := range stale.Heads {
 			r.registry.drop(h)
@@ -337,17 +308,4 @@ func spends(f *facts, v verdict) []tenantdb.Spend {
 		out = append(out, tenantdb.Spend{Tenant: f.claims.Tenant, Subject: tokenCounter + f.claims.JTI.String(), Limit: f.claims.Uses})
 	}
 	return out
-}
-
-func (c *conclusion) answer(f *facts, who Asker, pos tenantdb.Position) *Answer {
-	a := &Answer{
-		Allowed: c.verdict.decision == Allowed, Decision: c.verdict.decision, Reason: c.verdict.reason, RequestID: who.Request.String(),
-		Policy: policy.Version, Audit: Evidence{Log: pos.Log.String(), Seq: int64(pos.Seq), Leaf: fmt.Sprintf("%x", pos.Leaf)},
-	}
-	if c.verdict.known {
-		a.Agent.Value = &Agent{
-			DID: f.claims.Subject, AgentID: f.claims.Agent.String(), Name: f.agent.name, Owner: f.owner.name, ActiveScopes: c.verdict.active,
-		}
-	}
-	return a
 }

@@ -9,7 +9,6 @@ import (
 	"net"
 	"os"
 	"os/signal"
-	"runtime/debug"
 	"syscall"
 
 	"github.com/avouch-dev/avouch/keyring"
@@ -40,13 +39,6 @@ func logger(to io.Writer, asJSON bool) *slog.Logger {
 // Run is the command.
 func (c *serveCmd) Run(ctx context.Context, g *globals) error {
 	return c.run(ctx, g.Out, logger(g.Err, g.JSON), g.JSON)
-}
-
-// collectLess trades some memory for processor time: a small heap would be collected many times a second.
-func collectLess() {
-	if os.Getenv("GOGC") == "" {
-		debug.SetGCPercent(150)
-	}
 }
 
 func (c *serveCmd) run(ctx context.Context, out io.Writer, log *slog.Logger, asJSON bool) error {

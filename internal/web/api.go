@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"maps"
 	"net/http"
 	"net/netip"
 	"net/url"
@@ -131,6 +132,16 @@ func (a *API[C]) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
+// Headers that are the same on every answer share their values: whoever sets another replaces the slice.
+var (
+	alike = http.Header{
+		"X-Content-Type-Options":  {"nosniff"},
+		"Referrer-Policy":         {"no-referrer"},
+		"Content-Security-Policy": {"default-src 'none'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'"},
+	}
+	noStore = []string{"no-store"}
+)
+
 func (a *API[C]) setHeaders(h http.Header, r *http.Request, x *exchange) {
 	h.Set(headerRequestID, x.meta.ID.String())
 	if x.meta.CallerRequestID != "" {
@@ -141,11 +152,9 @@ func (a *API[C]) setHeaders(h http.Header, r *http.Request, x *exchange) {
 		// is read from this connection (RFC 9112, section 6.1).
 		h.Set("Connection", "close")
 	}
-	h.Set("X-Content-Type-Options", "nosniff")
-	h.Set("Referrer-Policy", "no-referrer")
-	h.Set("Content-Security-Policy", "default-src 'none'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'")
+	maps.Copy(h, alike)
 	if strings.HasPrefix(r.URL.Path, "/api/") {
-		h.Set("Cache-Control", "no-store")
+		h["Cache-Control"] = noStore
 	}
 	if x.meta.Secure {
 		h.Set("Strict-Transport-Security", "max-age="+seconds(a.cfg.HSTS))

@@ -54,6 +54,7 @@ type scan struct {
 	b       []byte
 	i       int
 	schemas huma.Registry
+	member  func(name string, value []byte) // told of each member of the outermost object, if it is there
 }
 
 // syntax is the fault of a text that is no JSON from here on.
@@ -204,8 +205,13 @@ func (s *scan) object(schema *huma.Schema, depth int) *fault {
 			return s.syntax()
 		}
 		s.i++
+		s.peek()
+		start := s.i
 		if f := s.value(field, depth+1); f != nil {
 			return f.under(name)
+		}
+		if s.member != nil && depth == 0 {
+			s.member(name, s.b[start:s.i])
 		}
 	}
 }
