@@ -31,6 +31,7 @@ type batchWork struct {
 	counters []counterAsk
 	rows     []batchRow
 	moves    bool // whether the batch gives its tenants new epochs
+	shared   bool // whether others append to these logs too, once the batch is answered
 }
 
 type counterAsk struct {

@@ -72,6 +72,10 @@ const (
 	queueLength  = 8192
 	batchEntries = 1024
 	batchBytes   = 256 << 10
+	// A batch of so many items is lingered after, for as long as it took but no longer than this.
+	lingerFrom = 12
+	lingerMost = 3 * time.Millisecond
+	lingerStep = 100 * time.Microsecond
 	// The lane waits this long for a held head before it lets that tenant wait beside, and there it waits this long.
 	laneLockTimeout   = "25ms"
 	besideLockTimeout = "4s"
@@ -140,9 +144,24 @@ func (ln *lane) run(ctx context.Context) {
 		}
 		ln.driving.Lock()
 		for ctx.Err() == nil && len(ln.queue) > 0 {
+			n, start := len(ln.queue), time.Now()
 			ln.turn()
+			ln.linger(n, time.Since(start))
 		}
 		ln.release()
+	}
+}
+
+// linger waits for those whom a large batch has answered, if another server appends to the same logs. Under load they ask
+// again at once; without them the next batch would carry half of what it might, and the servers wait for each other's
+// commits twice as often. This one has the turn of the other to wait in.
+func (ln *lane) linger(n int, took time.Duration) {
+	if n < lingerFrom || !ln.work.shared {
+		return
+	}
+	most := (n + len(ln.queue)) * 9 / 10
+	for end := time.Now().Add(min(took, lingerMost)); len(ln.queue) < most && time.Now().Before(end); {
+		time.Sleep(lingerStep)
 	}
 }
 

@@ -31,15 +31,19 @@ func (m *headMemory) put(h Head) {
 	m.heads[h.Tenant] = h
 }
 
+// remember keeps the sizes that the batch's answer tells of, and notes whether others have appended since the last one.
 func (db *DB) remember(w *batchWork) {
 	db.heads.mu.Lock()
 	defer db.heads.mu.Unlock()
+	w.shared = false
 	if db.heads.sizes == nil || len(db.heads.sizes) >= memoryLimit {
 		db.heads.sizes = map[TenantID]int64{}
 	}
 	for _, r := range w.rows {
 		if !r.counter {
-			db.heads.sizes[w.tenants[r.index]] = r.b
+			t := w.tenants[r.index]
+			w.shared = w.shared || db.heads.sizes[t] != r.b
+			db.heads.sizes[t] = r.b + r.n
 		}
 	}
 }
