@@ -111,6 +111,9 @@ type result struct {
 	OwnCPU      float64            `json:"generator_cpu_us"`
 	Memory      int64              `json:"server_memory_bytes"`
 	Beside      map[string]float64 `json:"beside,omitempty"`
+	Pace        float64            `json:"pace"`   // of the processors, before or after, as a share of the run's best
+	Stolen      float64            `json:"stolen"` // share of the processors' time that the host took meanwhile
+	Tries       int                `json:"tries"`
 	Wrong       string             `json:"wrong,omitempty"`
 }
 

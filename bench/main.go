@@ -88,7 +88,7 @@ func parse(args []string, stderr io.Writer) (options, error) {
 	f.IntVar(&o.tenants, "tenants", 100, "organisations in cells with many")
 	f.DurationVar(&o.cell, "cell", 2500*time.Millisecond, "how long each cell is measured")
 	f.DurationVar(&o.warm, "warm", 500*time.Millisecond, "how long each cell runs before")
-	f.DurationVar(&o.wait, "wait", 5*time.Minute, "how long to wait for a quiet machine")
+	f.DurationVar(&o.wait, "wait", 5*time.Minute, "how long to wait for a quiet machine, and in all for a host that is busy elsewhere")
 	f.BoolVar(&o.quick, "quick", false, "see that everything runs: one round, 0.3 s a cell; the numbers mean little")
 	f.BoolVar(&o.busy, "busy", false, "measure although the machine is not quiet, and say so in the report")
 	if err := f.Parse(args); err != nil {

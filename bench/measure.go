@@ -44,7 +44,7 @@ func (s *stage) measure(ctx context.Context, b *book) error {
 		b.Disk = append(b.Disk, d)
 		s.say("round %d of %d: fdatasync p50 %.3f ms, p99 %.3f ms", round, s.rounds, d.P50, d.P99)
 		for _, c := range plan {
-			r, err := s.run(ctx, c)
+			r, err := s.even(ctx, c)
 			if err != nil {
 				return err
 			}

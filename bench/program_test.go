@@ -106,7 +106,7 @@ func TestChore(t *testing.T) {
 	}
 	closed := httptest.NewServer(http.NotFoundHandler())
 	defer closed.Close()
-	if _, err := exports(&scene{}).run(t.Context(), closed.URL).wait(); err == nil {
+	if _, err := exports(&scene{neighbour: make([]neighbour, 1)}).run(t.Context(), closed.URL).wait(); err == nil {
 		t.Error("a log that is not there was exported")
 	}
 }

@@ -23,6 +23,7 @@ func (b *book) markdown() string {
 		fmt.Fprintf(&w, "**The machine was not quiet: its load average was %.2f before the start.**\n\n", c.Load)
 	}
 	w.WriteString(c.markdown())
+	w.WriteString(b.uneven())
 	if wrong := b.wrongCells(); len(wrong) > 0 {
 		w.WriteString("## Wrong answers\n\n**These are no measurements:**\n\n- " + strings.Join(wrong, "\n- ") + "\n\n")
 	}
@@ -43,7 +44,7 @@ by that of one fdatasync in the same round. Memory is the server's, resident, at
   a server that has just started, so it knows none of them.
 - "two tenants": agent and service belong to different organisations, so each verification is in two logs.
 - "two servers": half of the connections go to each of two servers on one database.
-- "beside": the log of the organisation that verifies is exported, or read page by page, without pause.
+- "beside": without pause, the log of another organisation is exported, or that of the one which verifies read page by page.
 - "/ Hydra", "/ OpenBao", "/ Unkey": these did not run here. Their rates, and their hello's, were measured when the targets
   were set (c=64, two cores shared with the generator); what is compared is each one's share of its own hello. Hydra and
   Unkey log nothing, OpenBao's audit file is never synced, Unkey's answers may be ten minutes old.

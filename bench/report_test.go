@@ -211,3 +211,32 @@ func TestReportSaysWhatItIsWorth(t *testing.T) {
 		t.Errorf("a bad run is made good:\n%s", s)
 	}
 }
+
+func TestUneven(t *testing.T) {
+	t.Parallel()
+	b := &book{Results: []result{{Cell: "a", Conns: 1, Round: 1, Tries: 1, Pace: 1}, {Cell: "b", Conns: 16, Round: 2, Tries: 1, Pace: 0.9, Stolen: 0.02}}}
+	if got := b.uneven(); got != "" {
+		t.Errorf("an even run says %q", got)
+	}
+	b.Results = append(b.Results, result{Cell: "c", Conns: 64, Round: 2, Tries: 2, Pace: 0.95})
+	if got := b.uneven(); !strings.Contains(got, "in 1 of 3 measurements, which were made again.") || strings.Contains(got, "**") {
+		t.Errorf("one made again says %q", got)
+	}
+	b.Results = append(b.Results, result{Cell: "d", Conns: 64, Round: 3, Tries: 3, Pace: 0.5, Stolen: 0.4})
+	if got := b.uneven(); !strings.Contains(got, "in 2 of 4") || !strings.Contains(got, "**In 1 it stayed so, and they count all the same**: d c=64, round 3 (pace 0.50, stolen 40 %).") {
+		t.Errorf("one that stays so says %q", got)
+	}
+}
+
+func TestStolenShare(t *testing.T) {
+	t.Parallel()
+	if got := (processors{all: 200, stolen: 30}).share(processors{all: 100, stolen: 10}); got != 0.2 {
+		t.Errorf("share %g", got)
+	}
+	if got := (processors{}).share(processors{}); got != 0 {
+		t.Errorf("a machine without /proc/stat: %g", got)
+	}
+	if p := processorTimes(); p.all == 0 || p.stolen > p.all {
+		t.Errorf("here: %+v", p)
+	}
+}

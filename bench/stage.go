@@ -25,6 +25,8 @@ type stage struct {
 	scene      *scene
 	pprof      string // address of the server's profiler; empty for none
 	progress   io.Writer
+	best       float64       // pace of this run, bytes a second
+	waited     time.Duration // for the host, in all
 }
 
 // spare is how many new tokens there are for each second of a cell, more than can be verified. Should they not suffice,

@@ -75,6 +75,7 @@ func (b *book) throughputRows() []row {
 	return append(rows,
 		row{"deny / allow, every token new, two tenants, c=64", "x", b.ratios(at(cellDeny), perSecond, at(cellNew), perSecond), 0.9, 1, false},
 		row{"issue a token, one tenant, c=64", "/s", b.values(at(cellIssue), perSecond), 2000, 4000, false},
+		row{"the same / hello (2,000 is 0.030 of the hello where the targets were set)", "x", toHello(cellIssue), 0.030, 0.060, false},
 		row{"issue a token, many tenants, c=64", "/s", b.values(at(cellIssueWide), perSecond), 0, 0, false},
 	)
 }
@@ -88,7 +89,9 @@ func (b *book) latencyRows() []row {
 			row{"p50 " + of + ", c=1 / fdatasync", "x", b.perDisk(at(1), p50), 5, 3, true},
 			row{"p99 " + of + ", c=16", "ms", b.values(at(16), p99), 10, 5, true},
 			row{"p99 " + of + ", c=64", "ms", b.values(at(64), p99), 20, 10, true},
+			row{"the same / p99 of hello (there 5.5 ms)", "x", b.ratios(at(64), p99, key{cellHello, 64}, p99), 20 / 5.5, 10 / 5.5, true},
 			row{"CPU " + of + ", c=64 (server + Postgres)", "us", b.values(at(64), cpu), 120, 80, true},
+			row{"the same / CPU of hello (there 18 us)", "x", b.ratios(at(64), cpu, key{cellHello, 64}, cpu), 120. / 18, 80. / 18, true},
 		)
 	}
 	plain := key{cellDifferent, 64}

@@ -18,7 +18,9 @@ const (
 
 type reading = fresh.Read[[]SigningKey]
 
-func (s *Signing) begin(ctx context.Context) *reading { return s.reads.Begin(ctx, struct{}{}, s.refresh) }
+func (s *Signing) begin(ctx context.Context) *reading {
+	return s.reads.Begin(ctx, struct{}{}, s.refresh)
+}
 
 // read is a read of the records that begins after it was asked for. At most one other goes before it.
 func (s *Signing) read(ctx context.Context) ([]SigningKey, error) {
