@@ -103,8 +103,8 @@ func (r *Room) matches(ctx context.Context, id string, h0 [32]byte, v *verifier)
 	return subtle.ConstantTimeCompare(digest[:], v.digest[:]) == 1, nil
 }
 
-// readPatience bounds a read that others wait for too, as the door bounds the wait for an answer to a commit.
-const readPatience = 6 * time.Second
+// readPatience bounds a read that others with the same key wait for too.
+const readPatience = 3 * time.Second
 
 // Authenticate says who sends a request and what they may do, from what the database says of the key and its organisation
 // at this moment. A real key that is refused is recorded in its organisation's log; all other refusals are the server's

@@ -217,14 +217,8 @@ func (db *DB) Close() {
 // refuseWaiting finishes what was not sent yet, in the queue and beside it.
 func (db *DB) refuseWaiting() {
 	stopping := unavailable(errStopping)
-	for {
-		select {
-		case it := <-db.lane.queue:
-			it.finish(stopping)
-			continue
-		default:
-		}
-		break
+	for it := db.lane.take(); it != nil; it = db.lane.take() {
+		it.finish(stopping)
 	}
 	b := &db.lane.beside
 	b.mu.Lock()

@@ -5,7 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/avouch-dev/avouch/internal/problem"
@@ -24,6 +24,9 @@ type SpentError struct{ Spend }
 
 // Error names the counter.
 func (e *SpentError) Error() string { return "spent: " + e.Subject }
+
+// errPanic says that a commit ended in a panic, so that nobody knows what became of it.
+var errPanic = errors.New("the commit panicked")
 
 // errHeld says that another transaction holds a head for longer than the lane waits.
 var errHeld = errors.New("head is held")
@@ -86,11 +89,12 @@ const (
 // process: two would only take the same locks from each other. Whoever finds it idle commits at once, by himself and for
 // those who came meanwhile; while many come, run does it for all.
 type lane struct {
-	db    *DB
-	queue chan *item
-	// driving is held by who commits. Whoever releases it looks at the queue afterwards, and wakes run if it is not empty:
-	// who could not take it relies on that.
-	driving sync.Mutex
+	db      *DB
+	queue   chan *item
+	waiting atomic.Int64 // how many are in the queue, but for those who are just about to be counted
+	// driving is true while somebody commits. Whoever sets it to false looks at waiting afterwards, and wakes run if anybody
+	// is: who counted himself and then found it true relies on that.
+	driving atomic.Bool
 	wake    chan struct{}
 	// retry holds items that lost a counter to others of their batch; they go first in the next.
 	retry  []*item
@@ -109,12 +113,12 @@ func (ln *lane) put(ctx context.Context, drafts []Draft, spends []Spend) ([]Posi
 	it := newItem(drafts, spends)
 	select {
 	case ln.queue <- it:
+		ln.waiting.Add(1)
 	default:
 		return nil, unavailable(errors.New("queue full"))
 	}
-	if !ln.db.closed.Load() && ln.driving.TryLock() { // of a closed door, Close refuses what waits
-		ln.turn()
-		ln.release()
+	if !ln.db.closed.Load() { // of a closed door, Close refuses what waits
+		ln.drive(ln.turn)
 	}
 	select {
 	case <-it.done:
@@ -125,14 +129,21 @@ func (ln *lane) put(ctx context.Context, drafts []Draft, spends []Spend) ([]Posi
 	}
 }
 
-func (ln *lane) release() {
-	ln.driving.Unlock()
-	if len(ln.queue) > 0 {
-		select {
-		case ln.wake <- struct{}{}:
-		default: // is awake already
-		}
+// drive has the lane driven by the caller, unless somebody does already.
+func (ln *lane) drive(commit func()) {
+	if !ln.driving.CompareAndSwap(false, true) {
+		return
 	}
+	defer func() { // also if it panics: whoever serves the request may catch that
+		ln.driving.Store(false)
+		if ln.waiting.Load() > 0 {
+			select {
+			case ln.wake <- struct{}{}:
+			default: // is awake already
+			}
+		}
+	}()
+	commit()
 }
 
 func (ln *lane) run(ctx context.Context) {
@@ -142,13 +153,13 @@ func (ln *lane) run(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		}
-		ln.driving.Lock()
-		for ctx.Err() == nil && len(ln.queue) > 0 {
-			n, start := len(ln.queue), time.Now()
-			ln.turn()
-			ln.linger(n, time.Since(start))
-		}
-		ln.release()
+		ln.drive(func() {
+			for ctx.Err() == nil && len(ln.queue) > 0 {
+				n, start := len(ln.queue), time.Now()
+				ln.turn()
+				ln.linger(n, time.Since(start))
+			}
+		})
 	}
 }
 
@@ -169,30 +180,57 @@ func (ln *lane) linger(n int, took time.Duration) {
 func (ln *lane) turn() {
 	for again := true; again; again = len(ln.retry) > 0 {
 		if batch := ln.beside.divert(ln.gather()); len(batch) > 0 {
-			ctx := context.Background()
-			ln.route(ctx, batch, ln.db.commit(ctx, ln.db.lanes, &ln.work, batch))
+			ln.route(context.Background(), batch, ln.commit(batch))
 		}
 	}
 }
 
-// gather takes what waits, up to a batch's size.
+func (ln *lane) commit(batch []*item) error {
+	ended := false
+	defer func() {
+		if ended {
+			return
+		}
+		for _, it := range batch { // it panics, and others than the one who is told of that wait too
+			it.finish(unknown(errPanic))
+		}
+	}()
+	err := ln.db.commit(context.Background(), ln.db.lanes, &ln.work, batch)
+	ended = true
+	return err
+}
+
+// gather takes what waits, up to a batch's size; what is to be tried again goes alone, so that it comes to an end.
 func (ln *lane) gather() []*item {
-	batch := ln.retry
-	ln.retry = nil
+	if batch := ln.retry; len(batch) > 0 {
+		ln.retry = nil
+		return batch
+	}
+	var batch []*item
 	entries, size := 0, 0
 	for entries < batchEntries && size < batchBytes {
-		select {
-		case it := <-ln.queue:
-			batch = append(batch, it)
-			entries += len(it.drafts)
-			for i := range it.drafts {
-				size += it.drafts[i].size()
-			}
-		default:
-			return batch
+		it := ln.take()
+		if it == nil {
+			break
+		}
+		batch = append(batch, it)
+		entries += len(it.drafts)
+		for i := range it.drafts {
+			size += it.drafts[i].size()
 		}
 	}
 	return batch
+}
+
+// take takes one out of the queue, nil if it is empty.
+func (ln *lane) take() *item {
+	select {
+	case it := <-ln.queue:
+		ln.waiting.Add(-1)
+		return it
+	default:
+		return nil
+	}
 }
 
 // route sends on what a batch left undone.

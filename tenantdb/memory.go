@@ -31,7 +31,7 @@ func (m *headMemory) put(h Head) {
 	m.heads[h.Tenant] = h
 }
 
-// remember keeps the sizes that the batch's answer tells of, and notes whether others have appended since the last one.
+// remember keeps the sizes of a batch that is committed, and notes whether others have appended since the last one.
 func (db *DB) remember(w *batchWork) {
 	db.heads.mu.Lock()
 	defer db.heads.mu.Unlock()

@@ -202,6 +202,7 @@ func one(fn func(*Tx) (audit.Event, error)) func(*Tx) ([]callerEvent, error) {
 type doubt struct {
 	drafts []Draft
 	floors map[TenantID]int64
+	work   batchWork
 }
 
 // settled turns what change returned into the truth.
@@ -229,7 +230,7 @@ func (db *DB) change(ctx context.Context, conn *pgx.Conn, c Caller, take takeHea
 	d := &doubt{floors: db.known([]TenantID{c.Tenant()})}
 	events, err := fn(&Tx{ReadTx{conn, c}, db})
 	if err == nil && len(events) > 0 {
-		d.drafts, err = db.appendIn(ctx, conn, head, events)
+		d.drafts, err = db.appendIn(ctx, conn, &d.work, head, events)
 	}
 	if err != nil || len(events) == 0 {
 		if end := command(context.WithoutCancel(ctx), conn, "ROLLBACK"); end != nil {
@@ -239,6 +240,9 @@ func (db *DB) change(ctx context.Context, conn *pgx.Conn, c Caller, take takeHea
 	}
 	if err = db.finish(ctx, conn); errors.Is(err, errUncertain) {
 		return d, err
+	}
+	if err == nil { // not before: a size that is rolled back would hide what is appended next from who looks for it
+		db.remember(&d.work)
 	}
 	return nil, err
 }
@@ -262,9 +266,8 @@ func (db *DB) finish(ctx context.Context, conn *pgx.Conn) error {
 	return fmt.Errorf("%w: %w", errUncertain, err)
 }
 
-func (db *DB) appendIn(ctx context.Context, conn *pgx.Conn, head Head, events []callerEvent) ([]Draft, error) {
+func (db *DB) appendIn(ctx context.Context, conn *pgx.Conn, w *batchWork, head Head, events []callerEvent) ([]Draft, error) {
 	drafts := make([]Draft, len(events))
-	var w batchWork
 	for i, e := range events {
 		d, err := db.Draft(ctx, e.caller, head, e.event)
 		if err != nil {
@@ -277,13 +280,12 @@ func (db *DB) appendIn(ctx context.Context, conn *pgx.Conn, head Head, events []
 	}
 	it := newItem(drafts, nil)
 	w.build([]*item{it})
-	if err := db.exec(ctx, conn, &w); err != nil {
+	if err := db.exec(ctx, conn, w); err != nil {
 		return nil, fmt.Errorf("tenantdb.Change: %w", err)
 	}
 	if err := w.outcome([]*item{it}); err != nil || it.err != nil {
 		return nil, fmt.Errorf("tenantdb.Change: %w", errors.Join(err, it.err))
 	}
-	db.remember(&w)
 	return drafts, nil
 }
 

@@ -12,7 +12,7 @@ import (
 const (
 	roomyHeap = 48 << 20
 	leastGC   = 100 // percent
-	mostGC    = 1000
+	mostGC    = 600
 )
 
 // collectLess has the collector heed that from now on, unless GOGC says what it is to do.
@@ -24,10 +24,11 @@ func collectLess() {
 
 // afterCollection runs at each end of a collection: the cleanup of what that found unused.
 func afterCollection() {
+	// First, so that a collection that begins meanwhile may see it.
+	runtime.AddCleanup(new([16]byte), func(struct{}) { afterCollection() }, struct{}{})
 	live := []metrics.Sample{{Name: "/gc/heap/live:bytes"}}
 	metrics.Read(live)
 	debug.SetGCPercent(gcPercent(live[0].Value.Uint64()))
-	runtime.AddCleanup(new([16]byte), func(struct{}) { afterCollection() }, struct{}{})
 }
 
 // gcPercent lets a heap of which so much is live grow to roomyHeap at least.

@@ -7,6 +7,8 @@ package fresh
 
 import (
 	"context"
+	"fmt"
+	"runtime/debug"
 	"sync"
 	"time"
 )
@@ -56,12 +58,17 @@ func (rs *Reads[K, T]) perform(ctx context.Context, k K, r, before *Read[T], rea
 	rs.mu.Unlock()
 	ctx, cancel := context.WithTimeout(ctx, rs.patience)
 	defer cancel()
+	defer func() {
+		if v := recover(); v != nil { // of a request's goroutine it would end the request, and not the server
+			r.err = fmt.Errorf("fresh: the read panicked: %v\n%s", v, debug.Stack())
+		}
+		rs.mu.Lock()
+		defer rs.mu.Unlock()
+		if rs.last[k] == r {
+			delete(rs.last, k)
+		}
+	}()
 	r.value, r.err = read(ctx)
-	rs.mu.Lock()
-	defer rs.mu.Unlock()
-	if rs.last[k] == r {
-		delete(rs.last, k)
-	}
 }
 
 // Wait is what the read found, unless the caller's own time is over before. What it found is shared: it must not be changed.

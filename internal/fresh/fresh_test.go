@@ -3,6 +3,7 @@ package fresh
 import (
 	"context"
 	"errors"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -101,6 +102,20 @@ func TestReadOutlivesWhoAsked(t *testing.T) {
 		late := reads.Begin(t.Context(), "k", func(ctx context.Context) (int, error) { <-ctx.Done(); return 0, ctx.Err() })
 		if _, err := late.Wait(t.Context()); !errors.Is(err, context.DeadlineExceeded) {
 			t.Errorf("a read without end: %v", err)
+		}
+	})
+}
+
+func TestPanicIsAnError(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		reads := New[string, int](time.Minute)
+		r := reads.Begin(t.Context(), "k", func(context.Context) (int, error) { panic("of the read") })
+		if _, err := r.Wait(t.Context()); err == nil || !strings.Contains(err.Error(), "of the read") {
+			t.Error(err)
+		}
+		if got, err := reads.Begin(t.Context(), "k", func(context.Context) (int, error) { return 7, nil }).Wait(t.Context()); got != 7 || err != nil {
+			t.Errorf("the next: %d, %v", got, err)
 		}
 	})
 }
