@@ -63,7 +63,7 @@ during() {
 	return $code
 }
 
-fuzzed=0
+tested=0
 finish() {
 	local code=$? took=$((SECONDS - start))
 	trap - EXIT
@@ -73,12 +73,12 @@ finish() {
 	[ "$code" = 0 ] || echo "fail soak: ended with $code before its end" >>"$steps"
 	[ "$took" -le $hour ] || echo "fail soak within the hour: $took seconds" >>"$steps"
 	.cache/summary -steps "$steps" -expect "$expect" -title "$title" -report "$report" <"$tests" || [ "$code" != 0 ] || code=1
-	[ "$fuzzed" != 0 ] || fuzzed=$took
+	[ "$tested" != 0 ] || tested=$took
 	cat >>"$report" <<-TXT
 
 		## Where and how long
 
-		- $((took / 60)) min $((took % 60)) s without the builds: $((fuzzed / 60)) min $((fuzzed % 60)) s for $(wc -l <.cache/fuzz/targets) fuzz targets of $each, $jobs at once; then the tests
+		- $((took / 60)) min $((took % 60)) s without the builds: $((tested / 60)) min $((tested % 60)) s of tests, then $(wc -l <.cache/fuzz/targets) fuzz targets of $each, $jobs at once
 		- commit $commit, $(go env GOVERSION), $(uname -sr)
 		- $(nproc) cores: $(sed -n 's/^model name[^:]*: //p' /proc/cpuinfo | head -n 1); load before the end: $(cut -d' ' -f1-3 /proc/loadavg)
 	TXT
@@ -108,24 +108,28 @@ while read -r dir; do
 	fi
 done < <(grep -rl --include='*_test.go' --exclude-dir={.git,.cache,node_modules,testdata} '^func Test[A-Za-z0-9_]*Soak(' . | xargs -r -n1 dirname | sort -u)
 
-# Four rounds of five minutes leave two thirds of the hour to the tests, which keep both processors busy by themselves.
-jobs=$((($(wc -l <.cache/fuzz/targets) + 3) / 4))
+# The tests come first: they keep both processors busy by themselves, for as long as that takes on the day. Fuzzing takes
+# its time in four rounds, twenty minutes of the hour, whatever the machine does meanwhile.
+rounds=4
+jobs=$((($(wc -l <.cache/fuzz/targets) + rounds - 1) / rounds))
+seconds=${each%[sm]}
+[[ $each != *m ]] || seconds=$((seconds * 60))
 start=$SECONDS
 
-fuzz() { FUZZ_BUILT=1 scripts/fuzz.sh "$each" "$jobs" | tee "$work/fuzzed"; }
-
-# soaked PACKAGE BINARY: what is left of the hour is the tests' time.
+# soaked PACKAGE BINARY: what is left of the hour, but for fuzzing, is the tests' time.
 soaked() {
 	go tool test2json -t -p "$1" "$2" -test.v=test2json -test.run=Soak -test.parallel=3 \
-		-test.timeout=$((hour - 60 - (SECONDS - start)))s | tee -a "$tests" | { grep --line-buffered -oE 'measured: [^"\]*' || true; }
+		-test.timeout=$((hour - 120 - rounds * seconds - (SECONDS - start)))s | tee -a "$tests" | { grep --line-buffered -oE 'measured: [^"\]*' || true; }
 }
 
-printf '== fuzz, %s a target, %d at once\n' "$each" "$jobs"
-during fuzz || true # a failure is in its line
-fuzzed=$((SECONDS - start))
 for n in "${!packages[@]}"; do
 	read -r dir package <<<"${packages[n]}"
 	printf '== soak tests of %s\n' "$dir"
 	within() { cd "$dir" && soaked "$package" "$work/$n.test"; }
-	during within || true # so is a test's
+	during within || true # a failure is in its line
 done
+tested=$((SECONDS - start))
+
+fuzz() { FUZZ_BUILT=1 scripts/fuzz.sh "$each" "$jobs" | tee "$work/fuzzed"; }
+printf '== fuzz, %s a target, %d at once\n' "$each" "$jobs"
+during fuzz || true # so is one of these
