@@ -14,9 +14,9 @@
 //  4. Unknown ids, wrong secrets and other organisations' keys meet the same work and get the same answer:
 //     TestUnknownKeyTakesAsLong, TestAllRefusalsLookAlike.
 //  5. A key that is revoked, disabled or expired, or whose organisation is suspended, authenticates nobody from the moment
-//     that was acknowledged, on every server, whatever is in memory: TestRefusedStates. Its use is recorded in its
-//     organisation's log, with the reason: TestRefusedStates; where it floods, with a count: TestRefusedIsToldOnce,
-//     server.TestFloodWithARevokedKey.
+//     that was acknowledged, on every server, whatever is in memory or is being read for others: TestRefusedStates,
+//     TestNoSharedReadIsTooOld. Its use is recorded in its organisation's log, with the reason: TestRefusedStates; where it
+//     floods, with a count: TestRefusedIsToldOnce, server.TestFloodWithARevokedKey.
 //  6. A key gives away nothing that it lacks: no capability, resource, owner, quota or lifetime: TestNoEscalation; it does
 //     not change itself, and ends no key that may do more than itself: TestKeysAndThemselves.
 //  7. Another organisation's key is missing: TestOtherTenant.

@@ -5,10 +5,13 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"net/http"
 	"net/netip"
 	"slices"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -298,5 +301,45 @@ func TestFromHeader(t *testing.T) {
 	}
 	if !problem.Is(errors.Join(Refused()), problem.Unauthenticated) {
 		t.Error("Refused is of another kind")
+	}
+}
+
+// TestNoSharedReadIsTooOld has a crowd authenticate with one key all the time, so that their reads of its state are shared,
+// while another server ends it: who asks after that was acknowledged is refused.
+func TestNoSharedReadIsTooOld(t *testing.T) {
+	t.Parallel()
+	f := open(t)
+	other := on(f.Another(t))
+	_, owner := f.owner(t, "Acme")
+	for range 10 {
+		made := f.service(t, owner, NewKey{})
+		var ended atomic.Bool
+		var late, early atomic.Int32
+		var crowd sync.WaitGroup
+		for range 16 {
+			crowd.Go(func() {
+				for late.Load() < 40 && !t.Failed() {
+					time.Sleep(time.Duration(rand.IntN(1000)) * time.Microsecond) // so that some come while a read is under way
+					after := ended.Load()
+					_, err := f.room.Authenticate(t.Context(), made.Secret.Expose(), web.RequestMeta{})
+					switch {
+					case after && !problem.Is(err, problem.Unauthenticated):
+						t.Errorf("after the key was disabled: %v", err)
+					case after:
+						late.Add(1)
+					case err == nil:
+						early.Add(1)
+					}
+				}
+			})
+		}
+		for early.Load() < 40 && !t.Failed() {
+			time.Sleep(time.Millisecond)
+		}
+		if _, err := other.room.Disable(t.Context(), owner, made.ID); err != nil {
+			t.Error(err)
+		}
+		ended.Store(true)
+		crowd.Wait()
 	}
 }

@@ -15,8 +15,9 @@
 //  4. A decision is appended only if no change that could alter it has committed since: TestStaleEpochIsRefused,
 //     TestTwoTenantsAreAllOrNothing.
 //  5. What was acknowledged is in the log once, whatever happens to a connection, the server or Postgres, and what was
-//     refused never appears later: TestLostReply, TestDuplicatedReply, TestRecordExactlyOnce. Where that cannot be known the
-//     error is problem.Uncertain: TestUnknownOutcomeSaysSo, TestGroupTellsTheTruthToWhoGoes.
+//     refused never appears later: TestLostReply, TestDuplicatedReply, TestFloorAfterRollback, TestRecordExactlyOnce. Where
+//     that cannot be known the error is problem.Uncertain: TestUnknownOutcomeSaysSo, TestGroupTellsTheTruthToWhoGoes,
+//     TestPanicTellsTheBatch. Nobody waits for one for ever: TestNobodyIsLeftInTheQueue, TestPanicOfACallerWhoDrives.
 //  6. A held head delays its own tenant, not the others: TestHeldHeadDelaysOnlyItsTenant.
 //  7. A counter is never exceeded, on any number of servers: TestCounterNeverExceeded.
 //  8. The log cannot be changed by the server's role: TestLogIsInsertOnly. A role with more rights than the server

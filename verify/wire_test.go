@@ -15,7 +15,7 @@ func FuzzRequest(f *testing.F) {
 	for _, s := range []string{
 		`{"token":"a.b.c","target_resource":"x","scopes_requested":["read:email","\u00e9"]}`, `{"token":null,"scopes_requested":null}`, `null`, `{}`,
 		` { "token" : "\ud83d\ude00\n" , "scopes_requested" : [ ] } `, `{"token":5}`, `{"scopes_requested":["a",null,{}]}`, `{"scopes_requested":"a"}`,
-		`[]`, `"x"`, `{"token":"a","token":"b"}`, `{"scopes_requested":["a",]}`, `{"other":{"token":"b"},"token":true}`, `{"target_resource":{}}`,
+		`[]`, `"x"`, `{"token":"a","token":"b"}`, `{"scopes_requested":["a",]}`, `{"other":{"token":"b"},"token":true}`, `{"target_resource":{}}`, "{\"token\":\"a\xff\"}",
 	} {
 		f.Add([]byte(s))
 	}

@@ -11,8 +11,12 @@ import (
 // and written member by member, with the results that encoding/json would have.
 
 // Members calls member with each name and value of the object in b, for an UnmarshalJSON; null has none. Of the errors that
-// member returns it returns the first.
+// member returns it returns the first. What encoding/json would put right, a name that is there twice or bytes that are no
+// UTF-8, is refused.
 func Members(b []byte, member func(name string, value []byte) error) error {
+	if !utf8.Valid(b) { // who calls UnmarshalJSON need not have asked checkJSON
+		return &fault{"", "is not UTF-8"}
+	}
 	var failed error
 	s := scan{b: b, member: func(name string, value []byte) {
 		if failed != nil {
