@@ -148,8 +148,14 @@ func number(x float64) string {
 	case x == 0:
 		return "0"
 	case a >= 10_000:
-		s := strconv.FormatFloat(math.Round(x), 'f', 0, 64)
-		return s[:len(s)-3] + "," + s[len(s)-3:]
+		s := strconv.FormatFloat(math.Round(a), 'f', 0, 64)
+		for i := len(s) - 3; i > 0; i -= 3 {
+			s = s[:i] + "," + s[i:]
+		}
+		if x < 0 {
+			return "-" + s
+		}
+		return s
 	case a >= 100:
 		return strconv.FormatFloat(x, 'f', 0, 64)
 	case a >= 10:
