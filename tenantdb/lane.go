@@ -96,7 +96,7 @@ type lane struct {
 	// is: who counted himself and then found it true relies on that.
 	driving atomic.Bool
 	wake    chan struct{}
-	// retry holds items that lost a counter to others of their batch; they go first in the next.
+	// retry holds items that lost a counter to others of their batch; they go next, alone.
 	retry  []*item
 	beside beside
 	work   batchWork
@@ -154,8 +154,8 @@ func (ln *lane) run(ctx context.Context) {
 			return
 		}
 		ln.drive(func() {
-			for ctx.Err() == nil && len(ln.queue) > 0 {
-				n, start := len(ln.queue), time.Now()
+			for ctx.Err() == nil && ln.waiting.Load() > 0 {
+				n, start := ln.waiting.Load(), time.Now()
 				ln.turn()
 				ln.linger(n, time.Since(start))
 			}
@@ -166,12 +166,12 @@ func (ln *lane) run(ctx context.Context) {
 // linger waits for those whom a large batch has answered, if another server appends to the same logs. Under load they ask
 // again at once; without them the next batch would carry half of what it might, and the servers wait for each other's
 // commits twice as often. This one has the turn of the other to wait in.
-func (ln *lane) linger(n int, took time.Duration) {
+func (ln *lane) linger(n int64, took time.Duration) {
 	if n < lingerFrom || !ln.work.shared {
 		return
 	}
-	most := (n + len(ln.queue)) * 9 / 10
-	for end := time.Now().Add(min(took, lingerMost)); len(ln.queue) < most && time.Now().Before(end); {
+	most := (n + ln.waiting.Load()) * 9 / 10
+	for end := time.Now().Add(min(took, lingerMost)); ln.waiting.Load() < most && time.Now().Before(end); {
 		time.Sleep(lingerStep)
 	}
 }

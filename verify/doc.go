@@ -29,6 +29,6 @@
 //  10. Strangers who ask for that page cost little: it is made once in 30 seconds for all who ask, two services' at once,
 //     in a bounded time, and remembered in a bounded memory. A badge that is switched off is gone at once all the same:
 //     TestPageIsRemembered, TestPageIsMadeOnceForAll, TestFewPagesAreMadeAtOnce, TestPageGivesUp, TestFewPagesAreRemembered.
-//  11. What is read and written is what encoding/json would, though it does neither: FuzzRequest,
+//  11. Requests and answers are read and written by hand, with the results that encoding/json has: FuzzRequest,
 //     TestRequestSaysWhatDoesNotFit, TestAnswerIsWrittenAsDescribed.
 package verify

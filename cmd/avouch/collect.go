@@ -8,7 +8,8 @@ import (
 )
 
 // A server that keeps few megabytes and makes a hundred of garbage a second would be collected many times a second, for a
-// tenth of its processor time. So the heap may always grow to roomyHeap; what it keeps beyond that, by as much again.
+// tenth of its processor time. So a small heap may grow to roomyHeap, and a larger one by as much again as it keeps. mostGC
+// bounds what a heap that grows all at once may come to before the next collection sets its percentage right.
 const (
 	roomyHeap = 48 << 20
 	leastGC   = 100 // percent
@@ -31,7 +32,7 @@ func afterCollection() {
 	debug.SetGCPercent(gcPercent(live[0].Value.Uint64()))
 }
 
-// gcPercent lets a heap of which so much is live grow to roomyHeap at least.
+// gcPercent lets a heap of which so many bytes are live grow to roomyHeap, within leastGC and mostGC.
 func gcPercent(live uint64) int {
 	return int(min(max(roomyHeap*100/max(live, 1), leastGC+100)-100, mostGC))
 }

@@ -128,31 +128,44 @@ func TestDevComesBack(t *testing.T) {
 	l.hold(&world{t: t, admin: admin, owner: first.TenantID, service: first.ServiceTenantID})
 }
 
-// devMendsPostgres kills PostgreSQL under a server that goes on.
+// devMendsPostgres kills PostgreSQL under a server that goes on. For a moment the processes of the killed one still answer.
 func devMendsPostgres(t *testing.T, dir string, r ready, l *ledger) {
 	t.Helper()
+	killed := postmasterID(t, dir)
 	postmaster(t, dir, syscall.SIGKILL)
+	eventually(t, "PostgreSQL after it was killed", func() bool {
+		now := postmasterID(t, dir)
+		return now != 0 && now != killed
+	})
 	eventually(t, "answer after PostgreSQL was killed", func() bool {
-		v, err := verify(r.URL, r.ServiceKey, r.AgentToken)
-		return l.note(v, err) == nil
+		a, err := ask(http.MethodGet, r.URL+"/readyz", "", nil)
+		v, verr := verify(r.URL, r.ServiceKey, r.AgentToken)
+		return l.note(v, verr) == nil && err == nil && a.status == http.StatusOK
 	})
 	l.note(works(t, r), nil)
 }
 
 func postmaster(t testing.TB, dir string, sig syscall.Signal) {
 	t.Helper()
-	b, err := os.ReadFile(filepath.Join(dir, "postgres", "data", "postmaster.pid"))
-	if err != nil {
-		return // it has ended with its parent
+	pid := postmasterID(t, dir)
+	if at, err := os.Readlink(fmt.Sprintf("/proc/%d/cwd", pid)); err == nil && strings.HasPrefix(at, dir) {
+		syscall.Kill(pid, sig) // it may have ended this moment
 	}
-	line, _, _ := strings.Cut(string(b), "\n")
+}
+
+// postmasterID is 0 where PostgreSQL has ended, or has not written it yet.
+func postmasterID(t testing.TB, dir string) int {
+	t.Helper()
+	b, err := os.ReadFile(filepath.Join(dir, "postgres", "data", "postmaster.pid"))
+	line, _, whole := strings.Cut(string(b), "\n")
+	if err != nil || !whole {
+		return 0
+	}
 	pid, err := strconv.Atoi(line)
 	if err != nil || pid < 2 {
 		t.Fatalf("postmaster.pid begins with %q", line)
 	}
-	if at, err := os.Readlink(fmt.Sprintf("/proc/%d/cwd", pid)); err == nil && strings.HasPrefix(at, dir) {
-		syscall.Kill(pid, sig) // it may have ended this moment
-	}
+	return pid
 }
 
 // TestDevTriesAgain kills PostgreSQL where it cannot be started again for a while. It is, as soon as that is possible.
@@ -160,16 +173,14 @@ func TestDevTriesAgain(t *testing.T) {
 	t.Parallel()
 	dir := scratch(t)
 	p, r := dev(t, dir, launch{})
-	data := filepath.Join(dir, "postgres", "data")
-	must(t, os.Rename(data, data+".away"))
-	line, _, _ := strings.Cut(contents(t, filepath.Join(data+".away", "postmaster.pid")), "\n")
-	number, err := strconv.Atoi(line)
-	must(t, err)
-	must(t, syscall.Kill(number, syscall.SIGKILL))
-	eventually(t, "report of the failure", func() bool { return strings.Contains(p.said(), "could not be started again") })
-	if v, err := verify(r.URL, r.ServiceKey, r.AgentToken); !errors.Is(err, errRefused) {
-		t.Errorf("without a database: %+v %v", v, err)
+	running, data := postmasterID(t, dir), filepath.Join(dir, "postgres", "data")
+	if running == 0 { // the process group of this test, to kill
+		t.Fatal("PostgreSQL does not run")
 	}
+	must(t, os.Rename(data, data+".away"))
+	must(t, syscall.Kill(running, syscall.SIGKILL))
+	eventually(t, "report of the failure", func() bool { return strings.Contains(p.said(), "could not be started again") })
+	eventually(t, "refusal without a database", func() bool { _, err := verify(r.URL, r.ServiceKey, r.AgentToken); return errors.Is(err, errRefused) })
 	must(t, os.Rename(data+".away", data))
 	eventually(t, "answer after the data were back", func() bool { v, err := verify(r.URL, r.ServiceKey, r.AgentToken); return err == nil && v.Allowed })
 }
