@@ -22,7 +22,9 @@ func (h *house) holdEntries(t *testing.T) (release func()) {
   FOR i IN 1..1000 LOOP EXIT WHEN EXISTS (SELECT FROM public.held); PERFORM pg_sleep(0.02); END LOOP;
 END $$`)
 	})
-	h.wait(t, "1", `SELECT count(DISTINCT pid)::text FROM pg_locks WHERE relation = 'avouch.audit_entry'::regclass AND mode = 'AccessExclusiveLock' AND granted`)
+	// Tables of databases cloned from one template have the same OID.
+	h.wait(t, "1", `SELECT count(DISTINCT pid)::text FROM pg_locks JOIN pg_database d ON d.oid = database AND d.datname = current_database()
+		WHERE relation = 'avouch.audit_entry'::regclass AND mode = 'AccessExclusiveLock' AND granted`)
 	return func() {
 		h.Admin(t, `INSERT INTO public.held VALUES (true)`)
 		held.Wait()
