@@ -25,7 +25,8 @@
 //     TestLostKeysAreNotReplaced, TestLostSubjectKeyIsNotReplaced, TestLostStoreIsNotReplaced, TestDamagedFilesDeny,
 //     TestKeyFileIsBoundToItsPlace, TestWrongPlatformKeyIsToldAtStart.
 //  4. Any number of processes may share a key store and create at once; a crash leaves a key whole or not there:
-//     TestManyProcessesCreateAtOnce, TestCrashesLeaveNothingThatCounts.
+//     TestManyProcessesCreateAtOnce, TestCrashesLeaveNothingThatCounts. Whoever looks for a key on the way is told what it
+//     is, and never that it is lost: TestNothingSeemsLostOnTheWay.
 //  5. A destroyed key is overwritten and gone, at once here and within 30 seconds on other servers; what it sealed never
 //     opens again, and everything else does: TestDestroy, TestInterruptedDestroy, TestErasure, TestNoKeyStaysThatWasReadBeforeItsDestruction.
 //  6. Key files are for their owner only: TestPlatformKeyFile, TestStorePermissions.

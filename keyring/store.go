@@ -242,9 +242,25 @@ func (s *store) create(n keyName, version uint32, w Wrapped) (won bool, err erro
 	return s.link(s.file(n, version), w)
 }
 
+// twice looks again where one look found a loss or damage. What others do between the steps of a look can seem to be one: a
+// tenant's directory that comes after its key was looked for, a tombstone and a file whose bytes go. They come in an order in
+// which a second look sees what it is; what is lost stays lost.
+func twice(look func() error) error {
+	err := look()
+	if errors.Is(err, ErrLost) || errors.Is(err, ErrDamaged) {
+		err = look()
+	}
+	return err
+}
+
 // versions says which is the newest version that can be used (0 if none) and which is the newest that ever was
 // (0 if there never was one, with the error nil: only for a subject of a tenant that has keys).
 func (s *store) versions(n keyName) (live, last uint32, err error) {
+	err = twice(func() (err error) { live, last, err = s.list(n); return err })
+	return live, last, err
+}
+
+func (s *store) list(n keyName) (live, last uint32, err error) {
 	entries, err := os.ReadDir(s.keyDir(n))
 	if errors.Is(err, fs.ErrNotExist) {
 		return 0, 0, s.absent(n)
@@ -298,7 +314,12 @@ func (s *store) absent(n keyName) error {
 }
 
 // read reads one version.
-func (s *store) read(n keyName, version uint32) (Wrapped, error) {
+func (s *store) read(n keyName, version uint32) (w Wrapped, err error) {
+	err = twice(func() (err error) { w, err = s.look(n, version); return err })
+	return w, err
+}
+
+func (s *store) look(n keyName, version uint32) (Wrapped, error) {
 	file := s.file(n, version)
 	if _, err := os.Lstat(file + tombstone); err == nil {
 		return Wrapped{}, fmt.Errorf("%s: %w", file, ErrDestroyed)

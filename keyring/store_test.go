@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -339,6 +340,40 @@ func TestInterruptedDestroy(t *testing.T) {
 	}
 	if _, err := os.Stat(file); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("the file is still there: %v", err)
+	}
+}
+
+// TestNothingSeemsLostOnTheWay: whoever looks for a key while another makes or destroys it is told that it was not made yet, or
+// that it was destroyed, and never that it is lost or damaged.
+func TestNothingSeemsLostOnTheWay(t *testing.T) {
+	t.Parallel()
+	ctx := context.Background()
+	r, _ := newRing(t)
+	for range 10 {
+		tenant := tenantdb.NewTenantID()
+		name := heldName{tenant, UseAPIKey, 1}
+		var looking sync.WaitGroup
+		for range 2 {
+			looking.Go(func() {
+				for begun := false; ; {
+					_, err := r.load(ctx, name)
+					_, _, other := r.store.versions(keyName{tenant: tenant, use: UsePII})
+					switch {
+					case errors.Is(err, ErrDestroyed) && other == nil:
+						return
+					case begun && (err != nil && !errors.Is(err, ErrDestroyed) || other != nil),
+						!begun && (err != nil && !errors.Is(err, ErrUnknownTenant) || other != nil && !errors.Is(other, ErrUnknownTenant)):
+						t.Errorf("begun %t: %v; another: %v", begun, err, other)
+						return
+					}
+					begun = begun || err == nil
+				}
+			})
+		}
+		if err := errors.Join(r.CreateTenant(ctx, tenant), r.Destroy(ctx, tenant, UseAPIKey, 1)); err != nil {
+			t.Fatal(err)
+		}
+		looking.Wait()
 	}
 }
 
