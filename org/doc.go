@@ -5,7 +5,7 @@
 //  1. An organisation comes into being whole or not at all: its keys, its log with the entry of its making, its quota and
 //     its first owner key: TestCreate, TestCreateIsWhole.
 //  2. Sign-up is closed unless the installation opens it: TestSignUp. Open, it is limited by the address of who asks:
-//     TestSignUpIsLimited, TestPace, TestPaceIsBounded.
+//     TestSignUpIsLimited, pace.TestPace, pace.TestPaceIsBounded.
 //  3. Only its own organisation:read and organisation:write see and change an organisation, from the version that they
 //     have read; nobody sees another: TestSettings, TestOtherTenant.
 //  4. The contact address is sealed in the database and private in the log: TestContactIsSealed.

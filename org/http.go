@@ -106,7 +106,9 @@ func (r *Room) signUp(ctx context.Context, _ tenantdb.Caller, in *signUpInput) (
 		return nil, problem.New(problem.Denied, "Sign-up is closed here: ask the operator for an organisation.")
 	}
 	meta := web.MetaOf(ctx)
-	if err := r.signUps.admit(meta.Address, r.cfg.Now()); err != nil {
+	if wait := r.signUps.Take(meta.Address, r.cfg.Now()); wait > 0 {
+		err := problem.New(problem.TooMany, "Too many organisations were made from your address. Try again later, or ask the operator.")
+		err.RetryAfter = wait
 		return nil, err
 	}
 	made, err := r.Create(ctx, NewOrganisation{in.Body.Name, in.Body.ContactEmail, meta})

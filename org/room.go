@@ -10,6 +10,7 @@ import (
 	"unicode"
 
 	"github.com/avouch-dev/avouch/audit"
+	"github.com/avouch-dev/avouch/internal/pace"
 	"github.com/avouch-dev/avouch/internal/problem"
 	"github.com/avouch-dev/avouch/internal/secret"
 	"github.com/avouch-dev/avouch/internal/web"
@@ -21,6 +22,10 @@ import (
 type FirstKey interface {
 	MintOwnerKey(ctx context.Context, tx *tenantdb.Tx) (key secret.String, id string, err error)
 }
+
+// DefaultSignUps is how many organisations strangers of one address may make in an hour, unless the installation says
+// otherwise.
+const DefaultSignUps = 10
 
 // Config is what the room needs.
 type Config struct {
@@ -43,7 +48,7 @@ const DefaultQuota = 10_000
 // Room is the organisations.
 type Room struct {
 	cfg     Config
-	signUps *pace
+	signUps *pace.Pace
 }
 
 // New makes the room.
@@ -54,7 +59,7 @@ func New(cfg Config) *Room {
 	if cfg.SignUpsPerHour == 0 {
 		cfg.SignUpsPerHour = DefaultSignUps
 	}
-	return &Room{cfg: cfg, signUps: newPace(cfg.SignUpsPerHour)}
+	return &Room{cfg: cfg, signUps: pace.New(cfg.SignUpsPerHour, time.Hour)}
 }
 
 func (r *Room) instant() time.Time { return r.cfg.Now().UTC().Truncate(time.Microsecond) }
