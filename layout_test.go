@@ -16,7 +16,7 @@ func plan() layout.Plan {
 		Floors: []layout.Floor{
 			{Name: "0 plumbing, knows nothing of the product", Rooms: []string{".", "internal/", "migrations"}, Sideways: true},
 			{Name: "0 the pure log", Rooms: []string{"audit"}, Doc: true},
-			{Name: "1 the one door", Rooms: []string{"tenantdb"}, Doc: true},
+			{Name: "1 the one door", Rooms: []string{"tenantdb", "postgres"}, Doc: true},
 			{Name: "2 keys", Rooms: []string{"keyring"}, Doc: true},
 			{Name: "3 rooms", Rooms: []string{
 				"org", "signin/password", "signin/mfa", "signin/session", "apikey", "agent", "edge", "policy", "vault", "pii",
@@ -27,7 +27,7 @@ func plan() layout.Plan {
 			// Tests may import from any floor, so aids of tests stand on top, where nothing else can reach them.
 			{Name: "6 programs, and what only tests import", Rooms: []string{"cmd/", "bench", "test/", "tenantdb/doortest"}},
 		},
-		Postgres:   []string{"tenantdb", "internal/pgtest", "internal/devpg"},
+		Postgres:   []string{"tenantdb", "postgres", "internal/pgtest", "internal/devpg"},
 		Callers:    []string{"apikey", "agent", "org", "server", "signin/", "verify", "tenantdb/doortest"},
 		Docs:       []string{"docs/threat-model.md", "docs/seeds.md"},
 		Definers:   "docs/threat-model.md",

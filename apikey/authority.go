@@ -21,7 +21,10 @@ func need(c tenantdb.Caller, capability string) error {
 // authority is what a caller may give away and end: if it is a key, what that key may do at this moment.
 type authority struct {
 	caller tenantdb.Caller
-	key    *Key // the key that acts; nil if something else does
+	key    *Use // the key that acts, with what limits it; nil if something else does
+	// bound is to whom the acting key was given, if keys of that owner share limits: what it makes and changes is that
+	// owner's too, or the limits would be worth nothing.
+	bound string
 }
 
 // authorityOf reads the acting key under the lock that its revocation would take: a key that was revoked while its request
@@ -31,11 +34,22 @@ func (r *Room) authorityOf(ctx context.Context, tx *tenantdb.ReadTx) (authority,
 	if a.caller.Actor().Kind != audit.ActorKey {
 		return a, nil
 	}
-	k, err := load(ctx, tx, a.caller.Actor().ID)
-	if problem.Is(err, problem.Missing) || err == nil && k.Status(r.cfg.Now()) != Active {
+	u, err := LoadUse(ctx, tx, a.caller.Actor().ID)
+	if err != nil {
+		return a, err
+	}
+	if u == nil || u.Status(r.cfg.Now()) != Active {
 		return a, Refused()
 	}
-	a.key = &k
+	if a.key = u; u.GivenTo == "" {
+		return a, nil
+	}
+	switch _, err = loadOwner(ctx, tx, u.GivenTo); {
+	case problem.Is(err, problem.Missing):
+		return a, nil
+	case err == nil:
+		a.bound = u.GivenTo
+	}
 	return a, err
 }
 
@@ -48,12 +62,89 @@ func (a authority) may(capability string) bool {
 	return slices.Contains(a.key.Scopes, capability) || slices.Contains(a.key.Scopes, tenantdb.Everything)
 }
 
+// unlimited reports whether the acting key is its organisation itself, as the first one is: none that it came from may do more.
+func (a authority) unlimited() bool {
+	return a.key != nil && a.key.Kind == Owner && a.may(tenantdb.Everything) && len(a.meters()) == 0
+}
+
 func (a authority) self(id string) bool { return a.key != nil && a.key.ID == id }
+
+// meters are the acting key's own, and those of the keys that made it.
+func (a authority) meters() (out []Meter) {
+	for _, m := range a.key.Meters {
+		if m.Of != OfOwner {
+			out = append(out, m)
+		}
+	}
+	return out
+}
+
+// takes refuses to take a key over by rotating it if that is not counted with the acting one. Whoever rotates a key has the new
+// one in hand, and is not to come by uses that nobody counts, or by a larger quota.
+func (a authority) takes(ctx context.Context, tx *tenantdb.ReadTx, k Key) error {
+	if a.key == nil {
+		return nil
+	}
+	u, err := LoadUse(ctx, tx, k.ID)
+	if err != nil || u == nil {
+		return err
+	}
+	for _, m := range a.meters() {
+		if _, counted := u.Meter(m.Subject); !counted {
+			return problem.New(problem.Denied, "Your key's uses are limited, and those of this key are not counted with them: you cannot rotate it.")
+		}
+	}
+	for _, q := range a.key.Quotas {
+		counted := func(o Quota) bool { return o.Subject == q.Subject || o.Limit <= q.Limit }
+		if k.Kind == Service && !slices.ContainsFunc(u.Quotas, counted) {
+			return problem.New(problem.Denied, "Your key has %d verifications a month, and this key has more that are not counted with them: you cannot rotate it.", q.Limit)
+		}
+	}
+	return nil
+}
+
+// bears refuses what decides about a key that the acting one comes from: itself, another generation of it, a key that made it,
+// or one that made that.
+func (a authority) bears(ctx context.Context, tx *tenantdb.ReadTx, k Key) error {
+	if a.key == nil {
+		return nil
+	}
+	from, err := lineage(ctx, tx, a.key.Key)
+	if err != nil || !slices.Contains(from, k.Family()) {
+		return err
+	}
+	return problem.New(problem.Denied, "A key decides neither about itself nor about a key that it came from. It can revoke itself.")
+}
+
+// ends refuses to revoke a key that the acting one comes from, and one that may do more. What a key made, it may revoke,
+// whatever others have let that do since; and itself, and its other generations. A second owner key may take the first one's place.
+func (a authority) ends(ctx context.Context, tx *tenantdb.ReadTx, k Key) error {
+	switch {
+	case a.self(k.ID):
+		return nil
+	case a.key == nil || a.key.Family() == k.Family() || a.unlimited():
+		return a.covers(k)
+	}
+	if err := a.bears(ctx, tx, k); err != nil {
+		return err
+	}
+	from, err := lineage(ctx, tx, k)
+	if err != nil || slices.Contains(from, a.key.Family()) {
+		return err
+	}
+	return a.covers(k)
+}
 
 // covers refuses what reaches further than the caller itself: a key mints, changes and ends only what is narrower.
 func (a authority) covers(k Key) error {
 	if k.Kind == Owner && !(a.system() || a.key == nil && a.caller.May(tenantdb.Everything) || a.key != nil && a.key.Kind == Owner) {
 		return problem.New(problem.Denied, "Only an owner key may do this with an owner key.")
+	}
+	if a.bound != "" && k.GivenTo != a.bound {
+		return problem.New(problem.Denied, "Your key was given to an owner whose keys share limits, and cannot decide about a key of anybody else.")
+	}
+	if k.Kind == Data { // it does nothing here: what its scopes mean is the organisation's affair
+		return nil
 	}
 	for _, s := range k.Scopes {
 		if !a.may(s) {
@@ -62,6 +153,12 @@ func (a authority) covers(k Key) error {
 	}
 	if a.key == nil {
 		return nil
+	}
+	if !cidrsWithin(k.AllowedCIDRs, a.key.AllowedCIDRs) {
+		return problem.New(problem.Denied, "Your key is narrowed to addresses, and cannot decide about a key that is not narrowed to some of them.")
+	}
+	if a.key.MaxUses != nil && (k.MaxUses == nil || *k.MaxUses > *a.key.MaxUses) {
+		return problem.New(problem.Denied, "Your key has %d uses, and cannot decide about a key that has more.", *a.key.MaxUses)
 	}
 	if !within(k.Resources, a.key.Resources) {
 		return problem.New(problem.Denied, "Your key is narrowed to resources, and cannot decide about a key that is not narrowed to some of them.")
@@ -72,6 +169,30 @@ func (a authority) covers(k Key) error {
 	return nil
 }
 
+// narrowed gives a new key what the acting key's own limits leave it. It spends the acting key's meters and quota beside its
+// own, also those that the acting key is given later: any number of children has together no more uses than the key that makes
+// them, and no more verifications a month.
+func (a authority) narrowed(k Key) Key {
+	if a.key == nil {
+		return k
+	}
+	k.MadeBy = a.key.ID
+	if k.GivenTo == "" {
+		k.GivenTo = a.key.GivenTo
+	}
+	if k.Kind == Data {
+		return k
+	}
+	if len(k.AllowedCIDRs) == 0 {
+		k.AllowedCIDRs = a.key.AllowedCIDRs
+	}
+	if k.MaxUses == nil {
+		k.MaxUses = a.key.MaxUses
+	}
+	k.Shares = append(slices.Clone(a.key.Shares), a.key.Family())
+	return k
+}
+
 // within reports whether a narrowing is at least as narrow as another; an empty one is none.
 func within[T comparable](narrow, wide []T) bool {
 	if len(wide) == 0 {
@@ -80,37 +201,55 @@ func within[T comparable](narrow, wide []T) bool {
 	return len(narrow) > 0 && !slices.ContainsFunc(narrow, func(v T) bool { return !slices.Contains(wide, v) })
 }
 
-// expiry is when a new key expires. It does not outlive the key that makes it, or a key that leaked for an hour could
-// make one that lasts for ever.
-func (a authority) expiry(n NewKey, now time.Time) (time.Time, error) {
-	limit := time.Time{}
-	if a.key != nil {
-		limit = a.key.ExpiresAt
+// expiry is when a new key expires, and whether it would be later, but for the acting key. It does not outlive the key that
+// makes it, or a key that leaked for an hour could make one that lasts for ever.
+func (a authority) expiry(n NewKey, now time.Time) (at time.Time, cut bool, err error) {
+	if n.ExpiresAt.IsZero() && !n.NeverExpires {
+		at, cut = a.cut(now.Add(DefaultLife))
+		return at, cut, nil
 	}
-	at := n.ExpiresAt.UTC().Truncate(time.Microsecond)
-	switch {
-	case n.NeverExpires:
-		at = time.Time{}
-	case n.ExpiresAt.IsZero():
-		if at = now.Add(DefaultLife); !limit.IsZero() && limit.Before(at) {
-			at = limit
-		}
+	if !n.NeverExpires {
+		at = n.ExpiresAt.UTC().Truncate(time.Microsecond)
 	}
-	if !limit.IsZero() && (at.IsZero() || at.After(limit)) {
-		return at, problem.New(problem.Denied, "Your key expires at %s and cannot make one that lasts longer.", stamp(limit))
+	if limit, later := a.cut(at); later {
+		return at, false, problem.New(problem.Denied, "Your key expires at %s and cannot make one that lasts longer: ask for an earlier end, or use a key that lasts as long.", stamp(limit))
 	}
-	return at, nil
+	return at, false, nil
 }
 
-// quota is a service key's quota: what was asked for, at most the installation's default. More is the operator's to give.
+// cut is an expiry that is not later than the acting key's, and whether it was.
+func (a authority) cut(at time.Time) (time.Time, bool) {
+	if a.key == nil || a.key.ExpiresAt.IsZero() || !at.IsZero() && !at.After(a.key.ExpiresAt) {
+		return at, false
+	}
+	return a.key.ExpiresAt, true
+}
+
+// quota is a service key's quota: what was asked for, at most the installation's default and what the acting key has
+// itself, or those that made it. More is the operator's to give.
 func (a authority) quota(asked, most *int64) (*int64, error) {
+	if a.key != nil {
+		for _, q := range a.key.Quotas {
+			if most == nil || q.Limit < *most {
+				most = new(q.Limit)
+			}
+		}
+	}
 	switch {
 	case asked == nil:
 		return most, nil
 	case *asked < 0:
 		return nil, problem.New(problem.Invalid, "monthly_quota is below zero.")
 	case most != nil && *asked > *most && !a.system():
-		return nil, problem.New(problem.Denied, "A key's monthly_quota is at most %d here; more is the operator's to give.", *most)
+		return nil, problem.New(problem.Denied, "The monthly_quota of a key that you make is at most %d; more is the operator's to give.", *most)
 	}
 	return asked, nil
+}
+
+// noQuota refuses to take a service key's quota away where it, or who does that, is to have one.
+func (a authority) noQuota(most *int64) (*int64, error) {
+	if most, _ = a.quota(nil, most); most == nil || a.system() {
+		return nil, nil
+	}
+	return nil, problem.New(problem.Denied, "The monthly_quota of a key is at most %d: unlimited is the operator's to give. Give a number.", *most)
 }

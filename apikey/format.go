@@ -14,10 +14,11 @@ import (
 // Kind is what a key stands for.
 type Kind string
 
-// The kinds. A third tag, avd, is reserved for keys of the SQL package.
+// The kinds.
 const (
 	Owner   Kind = "owner"   // the organisation itself
 	Service Kind = "service" // one of its services
+	Data    Kind = "data"    // somebody to whom the organisation gave it, for what is the organisation's own: nobody to Avouch
 )
 
 // The parts of a key: avk_live_<id>_<secret><checksum>. Only letters, digits and underscores, so that a double click
@@ -41,7 +42,7 @@ const (
 )
 
 func tag(k Kind, live bool) string {
-	t := map[Kind]string{Owner: "avk_", Service: "avs_"}[k]
+	t := map[Kind]string{Owner: "avk_", Service: "avs_", Data: "avd_"}[k]
 	if live {
 		return t + "live_"
 	}
@@ -70,6 +71,8 @@ func Parse(raw string) (Parsed, error) {
 		p.Kind = Owner
 	case "avs_":
 		p.Kind = Service
+	case "avd_":
+		p.Kind = Data
 	default:
 		return Parsed{}, ErrForm
 	}
@@ -108,6 +111,13 @@ func mint(k Kind, live bool) (secret.String, Parsed) {
 	defer clear(random[:])
 	raw := compose(k, live, binary.BigEndian.Uint64(random[:8]), random[8:])
 	return secret.Text(raw), Parsed{Kind: k, Live: live, ID: raw[tagSize : tagSize+idSize], Hint: hint(raw)}
+}
+
+// newID is a public id for a key that was made elsewhere.
+func newID() string {
+	var random [8]byte
+	rand.Read(random[:]) // never fails, see mint
+	return base62(new(big.Int).SetBytes(random[:]), idSize)
 }
 
 func compose(k Kind, live bool, id uint64, secretBytes []byte) string {

@@ -145,17 +145,23 @@ func TestScanners(t *testing.T) {
 			t.Fatalf("%s has no rule", file)
 		}
 		rule := regexp.MustCompile(string(m[1]))
+		keys := allKinds()
 		for _, w := range readVectors(t).Valid {
-			for _, text := range []string{w.Key, `KEY="` + w.Key + `"`, "curl -H 'X-API-Key: " + w.Key + "' https://x"} {
-				if rule.FindString(text) != w.Key {
-					t.Errorf("%s does not find the key in %s", file, text)
+			keys = append(keys, w.Key)
+		}
+		for _, key := range keys {
+			for _, text := range []string{
+				key, `KEY="` + key + `"`, "curl -H 'X-API-Key: " + key + "' https://x", `{"log":"\n` + key + `\n"}`, "?q=key%3D" + key + "%26", "my_" + key + "_old",
+			} {
+				if rule.FindString(text) != key || len(scanned(t, strings.NewReader(text))) != 1 {
+					t.Errorf("%s or Scan does not find the key in %s", file, text)
 				}
 			}
-			if rule.MatchString(w.Hint) {
+			if rule.MatchString(hint(key)) {
 				t.Errorf("%s takes a hint for a key", file)
 			}
-			if !strings.Contains(string(b), w.Key[:9]) {
-				t.Errorf("%s lacks the keyword %s", file, w.Key[:9])
+			if !strings.Contains(string(b), key[:9]) {
+				t.Errorf("%s lacks the keyword %s", file, key[:9])
 			}
 		}
 	}

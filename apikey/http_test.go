@@ -1,9 +1,12 @@
 package apikey
 
 import (
+	"encoding/json"
 	"net/http"
+	"reflect"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/avouch-dev/avouch/internal/web"
 	"github.com/avouch-dev/avouch/tenantdb"
@@ -96,6 +99,77 @@ func TestRoutes(t *testing.T) {
 	}
 }
 
+// TestDescriptions: what the description of the API says of revocation is what revocation does.
+func TestDescriptions(t *testing.T) {
+	t.Parallel()
+	f := open(t)
+	c := f.client(t)
+	spec := c.at("GET", "/openapi.json", "").Body
+	revoke := spec["paths"].(map[string]any)["/api/v1/keys/{id}/revoke"].(map[string]any)["post"].(map[string]any)
+	said := revoke["description"].(string)
+	for _, word := range []string{"It ends alone", "children_left", `{"children": true}`} {
+		if !strings.Contains(said, word) {
+			t.Errorf("revoke-key does not say %s: %s", word, said)
+		}
+	}
+	for _, schema := range spec["components"].(map[string]any)["schemas"].(map[string]any) {
+		properties, _ := schema.(map[string]any)["properties"].(map[string]any)
+		by, ok := properties["made_by"].(map[string]any)
+		if text, _ := by["description"].(string); ok && (!strings.Contains(text, "only with children") || strings.Contains(text, "so is this one")) {
+			t.Errorf("made_by says %s", text)
+		}
+	}
+	maker := c.do("POST", "", `{"name":"m","kind":"service","scopes":["keys:write","verify"]}`).Body
+	child := client{t, c.api, maker["key"].(string)}.do("POST", "", `{"name":"c","kind":"data"}`).Body["key_id"].(string)
+	if a := c.do("POST", "/"+maker["key_id"].(string)+"/revoke", nil); a.Body["children_left"] != 1.0 || a.Body["children_revoked"] != 0.0 || c.do("GET", "/"+child, nil).Body["status"] != "active" {
+		t.Errorf("it does %+v", a)
+	}
+}
+
+// TestRemaining: how many uses are left of a key is said to whoever reads it, without the key itself: of its own and of those of
+// the keys that made it the fewest.
+func TestRemaining(t *testing.T) {
+	t.Parallel()
+	f := open(t)
+	c := f.client(t)
+	owner, err := f.room.Authenticate(t.Context(), c.key, web.RequestMeta{})
+	must(t, err)
+	maker := f.service(t, owner, NewKey{Scopes: []string{"keys:write", "verify"}, MaxUses: new(int64(10))})
+	child := f.make(t, f.as(t, maker), NewKey{Kind: Service, Scopes: []string{"verify"}})
+	small := f.make(t, f.as(t, maker), NewKey{Kind: Service, Scopes: []string{"verify"}, MaxUses: new(int64(2))})
+	rated := f.service(t, owner, NewKey{RateLimits: []RateLimit{hourly("r", 5)}})
+	data := f.make(t, owner, NewKey{Kind: Data, MaxUses: new(int64(4))})
+	left := func(what string, want map[string]any) {
+		t.Helper()
+		listed := map[string]any{}
+		for _, k := range c.do("GET", "", nil).Body["keys"].([]any) {
+			k := k.(map[string]any)
+			listed[k["key_id"].(string)] = k["remaining"]
+		}
+		for id, n := range want {
+			got, ok := c.do("GET", "/"+id, nil).Body["remaining"]
+			if !ok || got != n || listed[id] != n {
+				t.Errorf("%s, %s: %v is left, in the list %v, want %v", what, id, got, listed[id], n)
+			}
+		}
+	}
+	left("at first", map[string]any{maker.ID: 10.0, child.ID: 10.0, small.ID: 2.0, rated.ID: nil, data.ID: 4.0, owner.Actor().ID: nil})
+	for _, k := range []Created{maker, child, child, small, rated} {
+		must(t, f.use(t.Context(), k))
+	}
+	next, err := f.room.Rotate(t.Context(), owner, small.ID, time.Hour)
+	must(t, err)
+	left("after some", map[string]any{maker.ID: 6.0, child.ID: 6.0, small.ID: 1.0, next.ID: 1.0, rated.ID: nil})
+	must(t, second(f.room.Update(t.Context(), owner, next.ID, "", Change{MaxUses: new(int64(50))})))
+	must(t, second(f.room.Update(t.Context(), owner, maker.ID, "", Change{MaxUses: new(int64(3))})))
+	left("with others' limits", map[string]any{maker.ID: 0.0, child.ID: 0.0, small.ID: 0.0, next.ID: 0.0})
+	must(t, second(f.room.Update(t.Context(), owner, maker.ID, "", Change{NoMaxUses: true})))
+	left("without its maker's", map[string]any{maker.ID: nil, small.ID: 49.0, next.ID: 49.0})
+	if a := c.do("POST", "", `{"name":"k","kind":"data"}`); a.Body["remaining"] != nil {
+		t.Errorf("where it was not looked at it is said: %+v", a)
+	}
+}
+
 func TestPages(t *testing.T) {
 	t.Parallel()
 	f := open(t)
@@ -124,8 +198,8 @@ func TestUnsupported(t *testing.T) {
 	count := func() string { return f.Text(t, `SELECT count(*)::text FROM avouch.api_key`) }
 	before := count()
 	for field, value := range map[string]any{
-		"max_uses": 5, "allowed_cidrs": []string{"10.0.0.0/8"}, "rate_limits": []any{map[string]any{"limit": 1}}, "allowed_cidr": "10.0.0.0/8",
-		"scopes": "verify", "kind": "data", "expires_at": "tomorrow", "owners": []string{"acme"}, "metadata": "x",
+		"max_uses": 0, "allowed_cidrs": []string{"10.0.0.0/33"}, "rate_limits": []any{map[string]any{"limit": 1}}, "allowed_cidr": "10.0.0.0/8",
+		"scopes": "verify", "kind": "person", "expires_at": "tomorrow", "owners": []string{"acme"}, "metadata": "x",
 	} {
 		body := map[string]any{"name": "k", "kind": "service", field: value}
 		a := c.do("POST", "", body)
@@ -143,9 +217,85 @@ func TestUnsupported(t *testing.T) {
 		t.Errorf("a limit in upper case: %+v", a)
 	}
 	a := c.do("POST", "", `{"name":"k","kind":"service"}`)
-	for _, field := range []string{"scopes", "expires_at", "max_uses", "kind"} {
+	for _, field := range []string{"scopes", "expires_at", "owner", "kind"} {
 		if a := c.do("PATCH", "/"+a.Body["key_id"].(string), map[string]any{field: nil}); a.Status != http.StatusBadRequest {
 			t.Errorf("patch %s: %+v", field, a)
+		}
+	}
+}
+
+// TestMetadataComesBackAsSent: what cannot is refused, and not changed.
+func TestMetadataComesBackAsSent(t *testing.T) {
+	t.Parallel()
+	f := open(t)
+	c := f.client(t)
+	id := c.do("POST", "", `{"name":"k","kind":"data"}`).Body["key_id"].(string)
+	for metadata, status := range map[string]int{
+		`{"user":9007199254740991,"low":-9007199254740991,"half":0.5,"text":"1234567890123456789","none":null,"deep":[{"a":[true]}]}`: http.StatusOK,
+		`{"user":1234567890123456789}`: http.StatusBadRequest, `{"user":9007199254740993}`: http.StatusBadRequest, `{"a":[{"b":-1e300}]}`: http.StatusBadRequest,
+		`{"a":[{"b":0.12345678901234567890}]}`: http.StatusBadRequest, `{"a":1e-400}`: http.StatusBadRequest, `{"a":1.50e1}`: http.StatusOK,
+		`{"a":"\u0000"}`: http.StatusBadRequest, `{"a\u0000":[]}`: http.StatusBadRequest,
+	} {
+		a := c.do("PATCH", "/"+id, `{"metadata":`+metadata+`}`)
+		if a.Status != status || status == http.StatusBadRequest && !strings.Contains(a.Raw, "body.metadata") {
+			t.Errorf("%s: %d %s", metadata, a.Status, a.Raw)
+		}
+		if strings.Contains(metadata, "0.123") && !strings.Contains(a.Raw, `"body.metadata.a[0].b"`) {
+			t.Errorf("%s: the place is not told: %s", metadata, a.Raw)
+		}
+		if got, _ := json.Marshal(a.Body["metadata"]); status == http.StatusOK && !sameJSON(string(got), metadata) {
+			t.Errorf("%s comes back as %s", metadata, got)
+		}
+	}
+}
+
+// sameJSON reports whether two texts are the same JSON, whatever the order of names.
+func sameJSON(a, b string) bool {
+	var x, y any
+	return json.Unmarshal([]byte(a), &x) == nil && json.Unmarshal([]byte(b), &y) == nil && reflect.DeepEqual(x, y)
+}
+
+// TestOverlapOfTheWire: a number of seconds that is too large is refused, also one that is small again once it has overflowed.
+func TestOverlapOfTheWire(t *testing.T) {
+	t.Parallel()
+	f := open(t)
+	c := f.client(t)
+	id := c.do("POST", "", `{"name":"k","kind":"data"}`).Body["key_id"].(string)
+	for _, seconds := range []string{"-1", "2592001", "18446744074", "9223372036854775807", "9223372036854775808", "1e30", "0.5"} {
+		if a := c.do("POST", "/"+id+"/rotate", `{"overlap_seconds":`+seconds+`}`); a.Status != http.StatusBadRequest {
+			t.Errorf("%s seconds: %d %s", seconds, a.Status, a.Raw)
+		}
+	}
+	if a := c.do("POST", "/"+id+"/rotate", `{"overlap_seconds":2592001}`); !strings.Contains(a.Raw, "must be at most 2592000") {
+		t.Errorf("a bound is not said in digits: %s", a.Raw)
+	}
+	first := c.do("POST", "/"+id+"/rotate", `{"overlap_seconds":3600}`)
+	until, err := time.Parse(time.RFC3339, first.Body["old_works_until"].(string))
+	if must(t, err); first.Status != http.StatusCreated || time.Until(until).Round(time.Minute) != time.Hour || first.Body["ended"] != nil {
+		t.Errorf("rotated: %d %s", first.Status, first.Raw)
+	}
+	again := c.do("POST", "/"+first.Body["key_id"].(string)+"/rotate", `{}`)
+	until, err = time.Parse(time.RFC3339, again.Body["old_works_until"].(string))
+	if must(t, err); again.Status != http.StatusCreated || time.Until(until) > 0 || again.Body["ended"] != id {
+		t.Errorf("rotated again: %d %s", again.Status, again.Raw)
+	}
+}
+
+// TestFaultsHaveTheirPlace: what is wrong in a list is told with its place, counted as JSON counts, and not repeated.
+func TestFaultsHaveTheirPlace(t *testing.T) {
+	t.Parallel()
+	f := open(t)
+	c := f.client(t)
+	for more, place := range map[string]string{
+		`"allowed_cidrs":["10.0.0.0/8","10.0.0.1/8"]`: "body.allowed_cidrs[1]", `"allowed_cidrs":["planted"]`: "body.allowed_cidrs[0]",
+		`"rate_limits":[{"name":"a","limit":1,"duration_seconds":1},{"name":"a","limit":1,"duration_seconds":1}]`: "body.rate_limits[1]",
+		`"scopes":["b:c","a b"]`: "body.scopes[1]", `"scopes":["z","planted scope","a"]`: "body.scopes[1]",
+		`"rate_limits":[{"name":"a","limit":0,"duration_seconds":1}]`:       "body.rate_limits[0].limit",
+		`"rate_limits":[{"name":"a","limit":1,"duration_seconds":2678401}]`: "body.rate_limits[0].duration_seconds",
+	} {
+		a := c.do("POST", "", `{"name":"k","kind":"data",`+more+`}`)
+		if a.Status != http.StatusBadRequest || !strings.Contains(a.Raw, `"`+place+`"`) || strings.Contains(a.Raw, "planted") {
+			t.Errorf("%s: %d %s", more, a.Status, a.Raw)
 		}
 	}
 }

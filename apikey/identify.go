@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"net/netip"
 	"strings"
 	"time"
 
@@ -55,6 +56,24 @@ func FromHeader(h http.Header) string {
 // refused would have to come out of 320 random bits later. Imported keys, which exist before they are known, have another
 // form and must not come through here.
 func (r *Room) Identify(ctx context.Context, raw string) (Identity, error) {
+	return r.identify(ctx, raw, func() error { return nil }, func() {})
+}
+
+// IdentifyFrom is Identify for a key that came from an address. One that has sent so many unknown keys in a minute has no
+// more looked up: problem.TooMany. Known keys go on working from there.
+func (r *Room) IdentifyFrom(ctx context.Context, raw string, from netip.Addr) (Identity, error) {
+	return r.identify(ctx, raw, func() error {
+		if r.strangers.Left(from, r.cfg.Now()) {
+			return nil
+		}
+		busy := problem.New(problem.TooMany, "Too many unknown keys came from your address. Try again later.")
+		busy.RetryAfter = time.Minute
+		return busy
+	}, func() { r.strangers.Take(from, r.cfg.Now()) })
+}
+
+// identify asks before it looks a key up, and tells of one that is not there.
+func (r *Room) identify(ctx context.Context, raw string, ask func() error, unknown func()) (Identity, error) {
 	p, err := Parse(raw)
 	if err != nil {
 		return Identity{}, Refused()
@@ -66,6 +85,11 @@ func (r *Room) Identify(ctx context.Context, raw string) (Identity, error) {
 	if _, ok := r.unknown.get(h0, now); ok {
 		return Identity{}, Refused()
 	}
+	if !r.known.had(h0) { // one that was good a while ago is not what the limit is for
+		if err := ask(); err != nil {
+			return Identity{}, err
+		}
+	}
 	v, err := r.lookup(ctx, p.ID)
 	if err != nil {
 		return Identity{}, unavailable(err)
@@ -74,10 +98,12 @@ func (r *Room) Identify(ctx context.Context, raw string) (Identity, error) {
 	case err != nil:
 		return Identity{}, unavailable(err)
 	case !ok:
+		unknown()
 		r.unknown.put(h0, struct{}{}, now)
 		return Identity{}, Refused()
 	}
 	who := Identity{v.tenant, p.ID}
+	r.renew(ctx, p.ID, h0, v, false)
 	r.known.put(h0, who, now)
 	return who, nil
 }
@@ -86,21 +112,32 @@ func unavailable(err error) error {
 	return problem.New(problem.Unavailable, "Keys cannot be checked now. Try again shortly.").Because(err)
 }
 
-// matches compares digests. An id that nobody has (v is nil) is digested with a secret that nobody has, so that it takes
-// as long as a wrong secret does.
+// matches compares digests. To refuse takes one time, whatever the reason (keyring.PretendRead). An id that nobody has, v is nil,
+// is digested with a secret that nobody has.
 func (r *Room) matches(ctx context.Context, id string, h0 [32]byte, v *verifier) (bool, error) {
+	ring := r.cfg.Ring
+	if v != nil && ring.Retired(v.versions.platform) {
+		v = nil // nobody can prove such a key any more
+	}
+	if v == nil && r.cfg.Unhidden {
+		return false, nil
+	}
 	if v == nil {
-		digest := r.cfg.Ring.DummyDigest(id, 0, h0)
-		return subtle.ConstantTimeCompare(digest[:], make([]byte, len(digest))) == 1, nil
+		return false, ring.PretendDigest(ctx, id, h0)
 	}
-	digest, err := r.cfg.Ring.KeyDigest(ctx, v.tenant, id, v.issuedAtNS, h0, v.versions.tenant, v.versions.platform)
-	if errors.Is(err, keyring.ErrDestroyed) {
-		return false, nil // with the organisation's secret, all its keys are gone
-	}
-	if err != nil {
+	inMemory := ring.InMemory(v.tenant, v.versions.tenant)
+	digest, err := ring.KeyDigest(ctx, v.tenant, id, v.issuedAtNS, h0, v.versions.tenant, v.versions.platform)
+	switch {
+	case errors.Is(err, keyring.ErrDestroyed): // with the organisation's secret, all its keys are gone
+		return r.matches(ctx, id, h0, nil)
+	case err != nil:
 		return false, fmt.Errorf("apikey.matches: %w", err)
+	case subtle.ConstantTimeCompare(digest[:], v.digest[:]) == 1:
+		return true, nil
+	case inMemory:
+		return false, ring.PretendRead(ctx)
 	}
-	return subtle.ConstantTimeCompare(digest[:], v.digest[:]) == 1, nil
+	return false, nil
 }
 
 // readPatience bounds a read that others with the same key wait for too.
@@ -110,7 +147,7 @@ const readPatience = 3 * time.Second
 // at this moment. A real key that is refused is recorded in its organisation's log; all other refusals are the server's
 // to count. To the outside all refusals are Refused.
 func (r *Room) Authenticate(ctx context.Context, raw string, meta web.RequestMeta) (tenantdb.Caller, error) {
-	who, err := r.Identify(ctx, raw)
+	who, err := r.IdentifyFrom(ctx, raw, meta.Address)
 	if err != nil {
 		return tenantdb.Caller{}, err
 	}
@@ -122,11 +159,16 @@ func (r *Room) Authenticate(ctx context.Context, raw string, meta web.RequestMet
 	caller := tenantdb.NewCaller(spec)
 	// Requests with one key share a read, but none that began before they came.
 	k, err := r.present.Begin(ctx, who, func(ctx context.Context) (standing, error) { return present(ctx, r.cfg.DB, caller, who.KeyID) }).Wait(ctx)
-	spec.Scopes = k.Scopes
-	if s := k.Status(r.cfg.Now()); s != Active {
+	spec.Scopes, spec.Metered = k.Scopes, k.metersSome
+	switch s := k.Status(r.cfg.Now()); {
+	case s != Active:
 		reason = string(s)
-	} else if k.suspended {
+	case k.suspended:
 		reason = "organisation_suspended"
+	case k.Kind == Data:
+		reason = "data_key"
+	case !k.AllowedFrom(meta.Address):
+		reason = "address"
 	}
 	switch {
 	case problem.Is(err, problem.Missing):
@@ -135,6 +177,9 @@ func (r *Room) Authenticate(ctx context.Context, raw string, meta web.RequestMet
 		return tenantdb.Caller{}, unavailable(err)
 	case reason != "":
 		spec.Scopes = nil
+		if reason == string(Revoked) {
+			r.uses.note(who, func(s *since) { s.refused++ })
+		}
 		return tenantdb.Caller{}, r.refuse(ctx, tenantdb.NewCaller(spec), who, reason)
 	}
 	return tenantdb.NewCaller(spec), nil

@@ -8,7 +8,6 @@ import (
 	"math/rand/v2"
 	"net/http"
 	"net/netip"
-	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -180,60 +179,6 @@ func TestDestroyedSecret(t *testing.T) {
 		_, err := room.Identify(t.Context(), made.Secret.Expose())
 		want(t, err, problem.Unauthenticated, "a destroyed secret")
 	}
-}
-
-// TestUnknownKeyTakesAsLong compares what is done for an id that nobody has with what is done for a wrong secret: first
-// what follows the look-up, which is all that could differ, then the whole.
-func TestUnknownKeyTakesAsLong(t *testing.T) {
-	t.Parallel()
-	f := open(t)
-	_, owner := f.owner(t, "Acme")
-	made := f.service(t, owner, NewKey{})
-	v, err := f.room.lookup(t.Context(), made.ID)
-	if err != nil || v == nil {
-		t.Fatalf("looked up %v, %v", v, err)
-	}
-	alike(t, "after the look-up", 2000, 0.5, func(unknown bool) {
-		use := v
-		if unknown {
-			use = nil
-		}
-		if ok, err := f.room.matches(t.Context(), made.ID, sha256.Sum256([]byte("guess")), use); ok || err != nil {
-			t.Fatal(ok, err)
-		}
-	})
-	alike(t, "the whole", 150, 0.5, func(unknown bool) {
-		raw := forge(made)
-		if unknown {
-			key, _ := mint(Service, true)
-			raw = key.Expose()
-		}
-		if _, err := f.room.Identify(t.Context(), raw); !problem.Is(err, problem.Unauthenticated) {
-			t.Fatal(err)
-		}
-	})
-}
-
-// alike measures both ways in turns and compares the medians; a machine that is busy with other tests gets three tries.
-func alike(t *testing.T, what string, times int, least float64, fn func(unknown bool)) {
-	t.Helper()
-	var ratio float64
-	for range 3 {
-		var took [2][]time.Duration
-		for i := range 2 * times {
-			start := time.Now()
-			fn(i%2 == 1)
-			took[i%2] = append(took[i%2], time.Since(start))
-		}
-		for i := range took {
-			slices.Sort(took[i])
-		}
-		ratio = float64(took[1][times/2]) / float64(took[0][times/2])
-		if ratio > least && ratio < 1/least {
-			return
-		}
-	}
-	t.Errorf("%s: an unknown id takes %.2f times as long as a wrong secret", what, ratio)
 }
 
 func TestUnavailableIsNotRefused(t *testing.T) {

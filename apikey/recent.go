@@ -48,6 +48,15 @@ func (m *recent[V]) get(sum [32]byte, now time.Time) (V, bool) {
 	return s.value, true
 }
 
+// had reports whether there is an outcome, however old.
+func (m *recent[V]) had(sum [32]byte) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	_, young := m.young[sum]
+	_, old := m.old[sum]
+	return young || old
+}
+
 func (m *recent[V]) put(sum [32]byte, v V, now time.Time) {
 	m.mu.Lock()
 	defer m.mu.Unlock()

@@ -12,6 +12,7 @@ type book struct {
 	Conditions condition `json:"conditions"`
 	Starts     []begin   `json:"starts"`
 	Disk       []disk    `json:"fdatasync"`
+	SQLKeys    []sqlKey  `json:"sql_keys"`
 	Results    []result  `json:"results"`
 }
 

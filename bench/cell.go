@@ -45,6 +45,9 @@ const (
 	cellEntries   = "verify/beside/entries"
 	cellIssue     = "issue/one-tenant"
 	cellIssueWide = "issue/many-tenants"
+	cellKey       = "keys/verify"
+	cellKeyMeters = "keys/verify/metered"
+	cellSQL       = "keys/sql" // has no connections but one, and no server
 )
 
 // cells lists what a round measures, in order.
@@ -78,6 +81,8 @@ func cells() []cell {
 	add(cell{name: cellEntries, servers: 1, feed: different, allowed: true, beside: walks}, 64)
 	add(cell{name: cellIssue, servers: 1, feed: (*scene).issueHot, want: http.StatusCreated}, 64)
 	add(cell{name: cellIssueWide, servers: 1, feed: (*scene).issueWide, want: http.StatusCreated}, 64)
+	add(cell{name: cellKey, servers: 1, feed: func(s *scene) feed { return always(s.verifyKey(s.given)) }, allowed: true}, 1, 16, 64)
+	add(cell{name: cellKeyMeters, servers: 1, feed: func(s *scene) feed { return always(s.verifyKey(s.metered)) }, allowed: true}, 64)
 	return all
 }
 

@@ -81,6 +81,14 @@ func (c *client) register(ctx context.Context, key, name string) (a agent, err e
 	return a, err
 }
 
+func (c *client) newKey(ctx context.Context, key string, wanted map[string]any) (string, error) {
+	var out struct {
+		Key string `json:"key"`
+	}
+	_, err := c.call(ctx, "POST", "/api/v1/keys", key, "", wanted, &out)
+	return out.Key, err
+}
+
 func (c *client) issue(ctx context.Context, key, agentID string) (string, error) {
 	var out struct {
 		Token string `json:"token"`

@@ -43,8 +43,11 @@ const (
 	draining
 )
 
-// allowedMark is in the answer of a verification that allows.
-const allowedMark = `"allowed":true`
+// What is in the answer of a verification that allows: of an agent, and of a key.
+const (
+	allowedMark = `"allowed":true`
+	validMark   = `"valid":true`
+)
 
 // drainFor is how long the generator waits for the last answers, so that it leaves no work behind for the next cell.
 const drainFor = 5 * time.Second
@@ -227,7 +230,7 @@ func (g *generator) count(c *conn, r *reply) {
 	g.requests++
 	g.statuses[r.status]++
 	g.bytes = len(r.body)
-	if bytes.Contains(r.body, []byte(allowedMark)) {
+	if bytes.Contains(r.body, []byte(allowedMark)) || bytes.HasPrefix(r.body, []byte("{"+validMark)) {
 		g.allowed++
 	}
 	if !c.sent.Before(g.began) {

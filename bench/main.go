@@ -80,7 +80,7 @@ func parse(args []string, stderr io.Writer) (options, error) {
 	f.SetOutput(stderr)
 	f.StringVar(&o.bin, "bin", "bin/avouch", "the built program that is measured")
 	f.StringVar(&o.dir, "dir", "", "directory under which the data is put (default the system's temporary one)")
-	f.StringVar(&o.out, "out", "docs/measurements", "directory for bench-DATE.md, bench-DATE.json and history.ndjson; empty only prints (default of -quick)")
+	f.StringVar(&o.out, "out", "docs/measurements", "directory for bench-DATE.md, bench-DATE.json and history.ndjson, the names of cells that -only matches behind the date; empty only prints (default of -quick)")
 	f.StringVar(&o.profile, "profile", "", "directory for CPU and allocation profiles, taken after the last round")
 	f.StringVar(&only, "only", "", "measure only cells whose name matches, such as 'hello|verify/seen'")
 	f.IntVar(&o.rounds, "rounds", 5, "how many times each cell is measured")
@@ -144,7 +144,7 @@ func bench(ctx context.Context, o options, stdout, stderr io.Writer) (err error)
 		return fmt.Errorf("bench.bench: %w", err)
 	}
 	if o.out != "" {
-		if err := b.save(o.out, report); err != nil {
+		if err := b.save(o.out, o.only.String(), report); err != nil {
 			return err
 		}
 	}

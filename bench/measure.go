@@ -43,6 +43,16 @@ func (s *stage) measure(ctx context.Context, b *book) error {
 		}
 		b.Disk = append(b.Disk, d)
 		s.say("round %d of %d: fdatasync p50 %.3f ms, p99 %.3f ms", round, s.rounds, d.P50, d.P99)
+		if s.only.MatchString(cellSQL) {
+			took, err := s.sqlKeys(ctx, round)
+			if err != nil {
+				return err
+			}
+			b.SQLKeys = append(b.SQLKeys, took...)
+			for _, k := range took {
+				s.say("  %-40s p50 %7.1f us, %.2f times a bare sha512", cellSQL+" "+k.Kind, k.Verify, k.Verify/k.Bare)
+			}
+		}
 		for _, c := range plan {
 			r, err := s.even(ctx, c)
 			if err != nil {

@@ -30,6 +30,9 @@ func readReply(b []byte) (r reply, size int, err error) {
 		}
 		return r, 0, nil
 	}
+	if bytes.Count(b[:end+2], []byte("\n")) != bytes.Count(b[:end+2], []byte("\r\n")) {
+		return r, 0, fmt.Errorf("%w: a line of its head ends in \\n alone", errReply) // where others see the head's end
+	}
 	line, fields, _ := bytes.Cut(b[:end+2], []byte("\r\n"))
 	if r.status, err = statusOf(line); err != nil {
 		return r, 0, err

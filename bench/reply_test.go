@@ -80,6 +80,7 @@ func FuzzReadReplyRaw(f *testing.F) {
 	f.Add([]byte("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi"))
 	f.Add([]byte("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n"))
 	f.Add([]byte("HTTP/1.1 200\r\n\r\n"))
+	f.Add([]byte("HTTP/1.1 200 \n\nTransT\nabrOK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n"))
 	f.Add([]byte("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n7fffffff\r\nabc"))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		r, size, err := readReply(b)

@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"unicode"
 )
 
 // markdown is the report for people.
@@ -186,8 +187,14 @@ func (b *book) history() entry {
 
 func rounded(x float64) float64 { return math.Round(x*1e4) / 1e4 }
 
-// save writes the report, the raw numbers, and a line of the history.
-func (b *book) save(dir, report string) error {
+// called is the name of a day's report. One of some cells only does not take the place of that of all.
+func called(date, only string) string {
+	parts := strings.FieldsFunc(only, func(r rune) bool { return !unicode.IsLetter(r) && !unicode.IsDigit(r) })
+	return strings.Join(append([]string{"bench", date}, parts...), "-")
+}
+
+// save writes the report of the cells that only matches, the raw numbers, and a line of the history.
+func (b *book) save(dir, only, report string) error {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return fmt.Errorf("bench.save: %w", err)
 	}
@@ -199,7 +206,7 @@ func (b *book) save(dir, report string) error {
 	if err != nil {
 		return fmt.Errorf("bench.save: %w", err)
 	}
-	name := filepath.Join(dir, "bench-"+b.Conditions.Date)
+	name := filepath.Join(dir, called(b.Conditions.Date, only))
 	if err := errors.Join(os.WriteFile(name+".md", []byte(report), 0o644), os.WriteFile(name+".json", append(raw, '\n'), 0o644)); err != nil {
 		return fmt.Errorf("bench.save: %w", err)
 	}

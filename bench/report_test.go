@@ -137,10 +137,16 @@ func TestSave(t *testing.T) {
 	t.Parallel()
 	dir := filepath.Join(t.TempDir(), "new", "measurements")
 	b := story()
-	for range 2 { // the report of a day is replaced, the history grows
-		if err := b.save(dir, b.markdown()); err != nil {
+	for range 2 { // the report of a day is replaced, but by one of some cells; the history grows
+		if err := b.save(dir, "", b.markdown()); err != nil {
 			t.Fatal(err)
 		}
+	}
+	if err := b.save(dir, "hello|^keys/", "of some cells"); err != nil {
+		t.Fatal(err)
+	}
+	if part, err := os.ReadFile(filepath.Join(dir, "bench-2030-01-02-hello-keys.md")); err != nil || string(part) != "of some cells" {
+		t.Errorf("the report of some cells: %v %q", err, part)
 	}
 	raw, err := os.ReadFile(filepath.Join(dir, "bench-2030-01-02.json"))
 	var again book
@@ -160,7 +166,7 @@ func TestSave(t *testing.T) {
 	}
 	lines := strings.Split(strings.TrimSpace(string(history)), "\n")
 	var e entry
-	if err := json.Unmarshal([]byte(lines[0]), &e); err != nil || len(lines) != 2 || e.Date != "2030-01-02" || e.Medians["program file"] != 20 {
+	if err := json.Unmarshal([]byte(lines[0]), &e); err != nil || len(lines) != 3 || e.Date != "2030-01-02" || e.Medians["program file"] != 20 {
 		t.Errorf("%d lines, %v: %s", len(lines), err, history)
 	}
 }

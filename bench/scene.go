@@ -16,6 +16,8 @@ type scene struct {
 	agents    []agent
 	neighbour []neighbour
 	tokens    []string // issued and shown to no server yet
+	given     string   // a data key of the service's organisation
+	metered   string   // another, with a number of uses and a rate limit that are never reached
 }
 
 // neighbour is one of many organisations, with its agent.
@@ -63,10 +65,33 @@ func prepare(ctx context.Context, dev *program, tenants, tokens int) (*scene, er
 	if err != nil {
 		return nil, err
 	}
+	if err := s.giveKeys(ctx, c); err != nil {
+		return nil, err
+	}
 	return s, each(ctx, tokens, func(ctx context.Context, i int) (err error) {
 		s.tokens[i], err = c.issue(ctx, s.owner, s.agents[i%hotAgents].ID)
 		return err
 	})
+}
+
+// giveKeys makes the keys that are verified.
+func (s *scene) giveKeys(ctx context.Context, c *client) (err error) {
+	if s.given, err = c.newKey(ctx, s.auditor, map[string]any{"name": "given", "kind": "data", "scopes": []string{"documents:*"}}); err != nil {
+		return err
+	}
+	s.metered, err = c.newKey(ctx, s.auditor, map[string]any{
+		"name": "metered", "kind": "data", "scopes": []string{"documents:*"}, "max_uses": int64(1e12),
+		"rate_limits": []any{map[string]any{"name": "never", "limit": int64(1e9), "duration_seconds": 60}},
+	})
+	return err
+}
+
+func (s *scene) verifyKey(key string) []byte {
+	body, err := json.Marshal(map[string]any{"key": key, "scopes": []string{"documents:read"}})
+	if err != nil {
+		panic(err) // strings always encode
+	}
+	return request("POST", s.host, "/api/v1/keys/verify", s.service, string(body))
 }
 
 // verify is a request to verify a token.

@@ -23,6 +23,7 @@ type stage struct {
 	serve      *program
 	postmaster int
 	scene      *scene
+	inside     *inside
 	pprof      string // address of the server's profiler; empty for none
 	progress   io.Writer
 	best       float64       // pace of this run, bytes a second
@@ -69,6 +70,9 @@ func openStage(ctx context.Context, o options, progress io.Writer) (s *stage, er
 		return s, fmt.Errorf("%w\n%s", err, s.dev.lastWords())
 	}
 	s.say("prepared in %.1f s", time.Since(began).Seconds())
+	if s.inside, err = openInside(ctx, s.dev.ready.DatabaseURL); err != nil {
+		return s, err
+	}
 	if err := s.restart(ctx); err != nil {
 		return s, err
 	}
@@ -110,6 +114,9 @@ func (s *stage) restart(ctx context.Context) error {
 // close stops everything, the database last, and removes the data.
 func (s *stage) close() error {
 	var err error
+	if s.inside != nil {
+		err = s.inside.close(context.Background())
+	}
 	for _, p := range []*program{s.hello, s.serve, s.dev} {
 		if p != nil {
 			err = errors.Join(err, p.stop())

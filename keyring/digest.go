@@ -5,6 +5,7 @@ import (
 	"crypto/hmac"
 	"crypto/sha256"
 	"crypto/sha512"
+	"crypto/subtle"
 	"encoding/base32"
 	"encoding/binary"
 	"errors"
@@ -55,13 +56,38 @@ func newPepper(p *Platform, own secret.String) (pepper, error) {
 // ErrNoPepper means that a digest was made with a pepper that this process was not given.
 var ErrNoPepper = errors.New("the pepper of this version was not given to this process")
 
-// CurrentKeyVersions are the versions that a new API key's digest is made with, to be stored with it.
+// Retired reports whether a pepper was taken away: it is older than the newest here, and was not given. One that is newer
+// than all here may be on other servers already.
+func (r *Ring) Retired(platformVersion uint32) bool {
+	_, given := r.pepper.versions[platformVersion]
+	return !given && platformVersion < r.pepper.newest
+}
+
+// KeyVersion names the two secrets that a digest is made with.
+type KeyVersion struct{ Tenant, Platform uint32 }
+
+// CurrentKeyVersions are the versions that a new API key's digest is made with, to be stored with it. It asks the key store:
+// what is in memory here may have been replaced or destroyed by another process, and a digest made with that would end with it.
+// The tenant's secret is in memory afterwards.
 func (r *Ring) CurrentKeyVersions(ctx context.Context, t tenantdb.TenantID) (tenantVersion, platformVersion uint32, err error) {
-	h, err := r.key(ctx, heldName{t, UseAPIKey, 0})
+	live, last, err := r.Versions(t, UseAPIKey)
+	if err == nil && live == 0 {
+		err = fmt.Errorf("all %d versions of %s/%s: %w", last, t, UseAPIKey, ErrDestroyed)
+	}
+	if err == nil {
+		_, err = r.key(ctx, heldName{t, UseAPIKey, live})
+	}
 	if err != nil {
 		return 0, 0, fmt.Errorf("keyring.CurrentKeyVersions: %w", err)
 	}
-	return h.version, r.pepper.newest, nil
+	return live, r.pepper.newest, nil
+}
+
+// Outdated reports whether a digest was made with other secrets than this process takes for the present ones. It may be wrong
+// for 30 seconds after they were replaced elsewhere, and costs nothing: whoever acts on it asks CurrentKeyVersions first.
+func (r *Ring) Outdated(ctx context.Context, t tenantdb.TenantID, v KeyVersion) bool {
+	h, err := r.key(ctx, heldName{t, UseAPIKey, 0})
+	return err == nil && v != KeyVersion{h.version, r.pepper.newest}
 }
 
 // KeyDigest is the digest of an API key (API-KEYS.md), from h0 = SHA-256(key). keyID is the key's public id.
@@ -80,11 +106,37 @@ func (r *Ring) KeyDigest(ctx context.Context, t tenantdb.TenantID, keyID string,
 	return keyDigest(h.key, platform, t, keyID, issuedAtNS, h0), nil
 }
 
-// DummyDigest takes the time of KeyDigest and gives a digest that no key has, for ids that are unknown: compare with it
-// and refuse. The secret behind it is random and dies with the process.
-func (r *Ring) DummyDigest(keyID string, issuedAtNS int64, h0 [32]byte) [32]byte {
-	r.keys.get(heldName{use: UseAPIKey, version: 1}, r.now())
-	return keyDigest(r.pepper.dummy, r.pepper.versions[r.pepper.newest], tenantdb.TenantID{}, keyID, issuedAtNS, h0)
+// InMemory reports whether KeyDigest with this version of a tenant's secret would read nothing.
+func (r *Ring) InMemory(t tenantdb.TenantID, tenantVersion uint32) bool {
+	_, ok := r.keys.get(heldName{t, UseAPIKey, tenantVersion}, r.now())
+	return ok
+}
+
+// Refusing an API key takes one time, whatever it is that makes it no key: of the two secrets behind a digest, the tenant's
+// may be in memory or have to be read, and of an id that nobody has there is none. So whoever refuses reads and unwraps a
+// secret once. KeyDigest has done so unless InMemory said that it would not: then PretendRead is called after it, and
+// PretendDigest, which makes a digest too, instead of it. Their secrets are nobody's. An error says that the key store cannot
+// be read: then nothing is refused, as no secret that is not in memory could be.
+
+// PretendRead takes the time of reading a tenant's secret.
+func (r *Ring) PretendRead(ctx context.Context) error {
+	h, err := r.load(ctx, decoy)
+	if err != nil {
+		return fmt.Errorf("keyring.PretendRead: %w", err)
+	}
+	h.key.Clear()
+	return nil
+}
+
+// PretendDigest takes the time of a KeyDigest that reads the tenant's secret.
+func (r *Ring) PretendDigest(ctx context.Context, keyID string, h0 [32]byte) error {
+	for range 2 { // once for InMemory and once for KeyDigest
+		r.InMemory(decoy.tenant, decoy.version)
+	}
+	err := r.PretendRead(ctx)
+	digest := keyDigest(r.pepper.dummy, r.pepper.versions[r.pepper.newest], tenantdb.TenantID{}, keyID, 0, h0)
+	subtle.ConstantTimeCompare(digest[:], make([]byte, len(digest)))
+	return err
 }
 
 // keyDigest is frozen (testdata/vectors.json):

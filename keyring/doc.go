@@ -23,7 +23,8 @@
 //  3. A key is made only where one begins: a tenant's by CreateTenant, a subject's at its first seal. What is missing,
 //     damaged or wrapped under another platform key is an error and stays as it is: TestReadsNeverCreateATenant,
 //     TestLostKeysAreNotReplaced, TestLostSubjectKeyIsNotReplaced, TestLostStoreIsNotReplaced, TestDamagedFilesDeny,
-//     TestKeyFileIsBoundToItsPlace, TestWrongPlatformKeyIsToldAtStart.
+//     TestKeyFileIsBoundToItsPlace, TestWrongPlatformKeyIsToldAtStart. Only the decoy of promise 8, with which nothing is
+//     made, is made again where it is lost: TestDecoy.
 //  4. Any number of processes may share a key store and create at once; a crash leaves a key whole or not there:
 //     TestManyProcessesCreateAtOnce, TestCrashesLeaveNothingThatCounts. Whoever looks for a key on the way is told what it
 //     is, and never that it is lost: TestNothingSeemsLostOnTheWay.
@@ -31,8 +32,10 @@
 //     opens again, and everything else does: TestDestroy, TestInterruptedDestroy, TestErasure, TestNoKeyStaysThatWasReadBeforeItsDestruction.
 //  6. Key files are for their owner only: TestPlatformKeyFile, TestStorePermissions.
 //  7. The formats are frozen: TestVectorsOfPlatformAndStore, TestVectorsOfSealedForms, TestVectorsOfDigestAndNames.
-//  8. An API key's digest depends on every part, keeps its meaning when keys rotate, and an unknown id costs the same:
-//     TestKeyDigest, TestPepperVersions, TestDummyDigestTakesAsLong.
+//  8. An API key's digest depends on every part, and keeps its meaning when keys rotate: TestKeyDigest, TestPepperVersions. A new
+//     one is made with no secret that another process has replaced or destroyed: TestCurrentKeyVersions. To refuse a key costs
+//     the same whether there is a secret for its id, in memory or not, or none: apikey.TestUnknownKeyTakesAsLong,
+//     verify.TestNoKeyTakesAsLongAsAnother, TestPretendedWorkNeedsTheStore, TestDecoy.
 //  9. One key signs at every instant; it was published 24 hours before (except the first, and in an emergency for which
 //     no standby is that old); no key is unpublished while a token of it can be alive: TestRotationHoldsAtEveryInstant,
 //     TestEmergencySuccessorWasPublished, TestServersRotateTogether.

@@ -103,6 +103,23 @@ func LoadPlatform(value secret.String, file string) (*Platform, error) {
 	return p, nil
 }
 
+// LoadPepper reads a pepper of its own from the value of AVOUCH_API_KEY_PEPPER, or, where that is empty, from a file; empty if
+// neither is given. Config.Pepper takes it.
+func LoadPepper(value secret.String, file string) (secret.String, error) {
+	if !value.IsZero() || file == "" {
+		return value, nil
+	}
+	text, err := readPrivateFile(file)
+	if err != nil {
+		return secret.String{}, fmt.Errorf("keyring.LoadPepper: %w", err)
+	}
+	defer clear(text)
+	if _, err := ParsePlatform(text); err != nil { // says which file it is
+		return secret.String{}, fmt.Errorf("keyring.LoadPepper: %s: %w", file, err)
+	}
+	return secret.Text(string(text)), nil
+}
+
 // readPrivateFile refuses a file that anyone but its owner can read or write. It asks the open file, not the path, so
 // that what was checked is what is read; a link (as Kubernetes mounts secrets) is followed.
 func readPrivateFile(file string) ([]byte, error) {

@@ -101,12 +101,37 @@ func New(ctx context.Context, c Config) (*Ring, error) {
 		return nil, fmt.Errorf("keyring.New: this platform key is not the one of the key store %s: %w", c.Dir, err)
 	}
 	proof.Clear()
-	return &Ring{
+	r := &Ring{
 		store: s, wrapper: c.Wrapper, pepper: p, now: c.Now,
 		keys:    newCache[heldName, held](cachedKeys/2, keyLife),
 		sealers: newCache[sealerName, *fieldSealer](cachedSealers/2, keyLife),
 		openers: newCache[openerName, cipher.AEAD](cachedOpeners/2, keyLife),
-	}, nil
+	}
+	if err := r.ensureDecoy(ctx); err != nil {
+		return nil, fmt.Errorf("keyring.New: %w", err)
+	}
+	return r, nil
+}
+
+// decoy is what PretendRead reads.
+var decoy = heldName{tenantdb.TenantID{}, UseAPIKey, 1}
+
+// ensureDecoy makes the decoy if the store has none.
+func (r *Ring) ensureDecoy(ctx context.Context) error {
+	if _, err := r.load(ctx, decoy); !errors.Is(err, ErrUnknownTenant) && !errors.Is(err, ErrLost) {
+		return err
+	}
+	key := newKey()
+	defer key.Clear()
+	w, err := r.wrapper.Wrap(ctx, key, Binding{decoy.tenant, keyName{use: decoy.use}.item(decoy.version)})
+	if err != nil {
+		return err
+	}
+	if err := r.store.createDecoy(w); err != nil {
+		return err
+	}
+	_, err = r.load(ctx, decoy) // it may be another process's
+	return err
 }
 
 func newKey() secret.Bytes {
@@ -141,6 +166,38 @@ func (r *Ring) CreateTenant(ctx context.Context, t tenantdb.TenantID) error {
 		}
 	}
 	return nil
+}
+
+// Renew makes the next version of a tenant's key, and what is made from now on uses it: at once here, within keyLife on other
+// servers. What was made with the versions before keeps them. It is also how a tenant begins anew whose key was destroyed.
+func (r *Ring) Renew(ctx context.Context, t tenantdb.TenantID, use Use) (version uint32, err error) {
+	n := keyName{tenant: t, use: use}
+	_, last, err := r.store.versions(n)
+	if err != nil {
+		return 0, fmt.Errorf("keyring.Renew: %w", err)
+	}
+	version = last + 1
+	key := newKey()
+	defer key.Clear()
+	w, err := r.wrapper.Wrap(ctx, key, Binding{t, n.item(version)})
+	if err != nil {
+		return 0, fmt.Errorf("keyring.Renew: %w", err)
+	}
+	// Whoever is second has the first's: a key was renewed, and that is what was asked for.
+	if _, err := r.store.create(n, version, w); err != nil {
+		return 0, fmt.Errorf("keyring.Renew: %w", err)
+	}
+	r.ForgetTenant(t)
+	return version, nil
+}
+
+// Versions are the numbers of a tenant's key's versions, 1 to last; live is the newest that was not destroyed, 0 if all were.
+func (r *Ring) Versions(t tenantdb.TenantID, use Use) (live, last uint32, err error) {
+	live, last, err = r.store.versions(keyName{tenant: t, use: use})
+	if err != nil {
+		return 0, 0, fmt.Errorf("keyring.Versions: %w", err)
+	}
+	return live, last, nil
 }
 
 // Destroy ends one version of a tenant's key for good, in the key store and in this process. Other servers stop using it

@@ -54,6 +54,7 @@ func (n keyName) item(version uint32) string {
 //	store                                  marks a key store, and proves that the platform key belongs to it
 //	tenants/<tenant>/<use>/<version>       a wrapped key
 //	tenants/<tenant>/subject/<subject>/<version>
+//	tenants/00000000-.../apikey/1          a key that nothing is made with (PretendRead)
 //	.../<version>.destroyed                says that the version was destroyed on purpose
 //	tmp/                                   what is being written
 //
@@ -231,6 +232,24 @@ func (s *store) createTenant(t tenantdb.TenantID, keys map[Use]Wrapped) (won boo
 		files[filepath.Join(string(use), fileName(1))] = w
 	}
 	return s.publish(s.tenantDir(t), files, string(usePerson))
+}
+
+// createDecoy makes the key of no tenant, also where its directory is there without it: unlike all others it may be replaced when
+// it is lost, as nothing was made with it.
+func (s *store) createDecoy(w Wrapped) error {
+	n := keyName{tenant: decoy.tenant, use: decoy.use}
+	home, file := s.tenantDir(n.tenant), s.file(n, decoy.version)
+	if won, err := s.publish(home, map[string]Wrapped{filepath.Join(string(n.use), fileName(decoy.version)): w}); won || err != nil {
+		return err
+	}
+	if err := os.Mkdir(s.keyDir(n), 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
+		return err
+	}
+	if err := syncDir(home); err != nil {
+		return err
+	}
+	_, err := s.link(file, w)
+	return err
 }
 
 // create makes a version. The first version of a subject's key comes with its directory, so that a directory without

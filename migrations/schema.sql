@@ -152,7 +152,7 @@ CREATE TABLE avouch.organisation (
 CREATE TABLE avouch.counter (
   tenant_id uuid NOT NULL,
   subject text NOT NULL,
-  period integer DEFAULT 0 NOT NULL,
+  period bigint DEFAULT 0 NOT NULL,
   used bigint DEFAULT 0 NOT NULL
 ) WITH (fillfactor=50);
 
@@ -367,7 +367,21 @@ CREATE TABLE avouch.api_key (
   expires_at timestamp with time zone,
   disabled_at timestamp with time zone,
   revoked_at timestamp with time zone,
-  version bigint DEFAULT 1 NOT NULL
+  version bigint DEFAULT 1 NOT NULL,
+  owner text DEFAULT ''::text NOT NULL,
+  not_before timestamp with time zone,
+  max_uses bigint,
+  allowed_cidrs cidr[] DEFAULT '{}'::cidr[] NOT NULL,
+  rate_limits jsonb DEFAULT '[]'::jsonb NOT NULL,
+  shares text[] DEFAULT '{}'::text[] NOT NULL,
+  replaces text,
+  replaced_by text,
+  first_id text,
+  leaked_at timestamp with time zone,
+  noticed smallint,
+  made_by text,
+  life_us bigint,
+  family text GENERATED ALWAYS AS (COALESCE(first_id, key_id)) STORED NOT NULL
 );
 
 CREATE TABLE avouch.api_key_verifier (
@@ -421,7 +435,9 @@ CREATE OR REPLACE FUNCTION avouch.lookup_key(wanted text, OUT tenant_id uuid, OU
  LANGUAGE sql
  STABLE SECURITY DEFINER
  SET search_path TO 'pg_catalog', 'pg_temp'
-AS $function$SELECT v.tenant_id, v.digest, v.issued_at_ns, v.tenant_version, v.platform_version FROM avouch.api_key_verifier v WHERE v.key_id = wanted$function$;
+AS $function$SELECT CASE WHEN n.key_id = wanted THEN n.tenant_id END, CASE WHEN n.key_id = wanted THEN n.digest END, CASE WHEN n.key_id = wanted THEN n.issued_at_ns END,
+      CASE WHEN n.key_id = wanted THEN n.tenant_version END, CASE WHEN n.key_id = wanted THEN n.platform_version END
+    FROM (SELECT * FROM avouch.api_key_verifier v WHERE v.key_id >= wanted ORDER BY v.key_id LIMIT 1) n$function$;
 
 CREATE OR REPLACE FUNCTION avouch.lookup_agent(wanted uuid)
  RETURNS uuid
@@ -429,6 +445,138 @@ CREATE OR REPLACE FUNCTION avouch.lookup_agent(wanted uuid)
  STABLE SECURITY DEFINER
  SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$SELECT a.tenant_id FROM avouch.agent a WHERE a.agent_id = wanted$function$;
+
+CREATE TABLE avouch.api_key_finder (
+  tenant_id uuid NOT NULL,
+  finder bytea NOT NULL,
+  key_id text NOT NULL,
+  tenant_version integer NOT NULL,
+  platform_version integer NOT NULL
+);
+
+CREATE TABLE avouch.api_identity (
+  tenant_id uuid NOT NULL,
+  owner text NOT NULL,
+  max_keys integer,
+  rate_limits jsonb DEFAULT '[]'::jsonb NOT NULL,
+  metadata jsonb DEFAULT '{}'::jsonb NOT NULL,
+  created_at timestamp with time zone NOT NULL,
+  version bigint DEFAULT 1 NOT NULL
+);
+
+CREATE TABLE avouch.api_key_use (
+  tenant_id uuid NOT NULL,
+  key_id text NOT NULL,
+  used_at timestamp with time zone,
+  client bytea,
+  refused bigint DEFAULT 0 NOT NULL
+) WITH (fillfactor=50);
+
+CREATE OR REPLACE FUNCTION avouch.append(nonce bigint, tenants uuid[], moves boolean[], items integer[], places integer[], epochs bigint[], entries uuid[], requests uuid[], bodies bytea[], seals bytea[], spend_items integer[], spend_counters integer[], spend_amounts bigint[], counter_places integer[], counter_subjects text[], counter_periods bigint[], counter_windows bigint[], counter_limits bigint[], OUT echo bigint, OUT kind integer, OUT place integer, OUT a bigint, OUT b bigint, OUT n bigint)
+ RETURNS SETOF record
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+DECLARE
+  epoch_of bigint[] := array_fill(NULL::bigint, ARRAY[cardinality(tenants)]);
+  size_of  bigint[] := epoch_of;
+  first_of bigint[];
+  chain_of bytea[] := array_fill(NULL::bytea, ARRAY[cardinality(tenants)]);
+  bad      boolean[];
+  seqs     bigint[];
+  logs     uuid[];
+  leaves   bytea[];
+  prevs    bytea[];
+  used_of  bigint[];
+  left_of  bigint[];
+  period_of bigint[];
+  taken    boolean[];
+  held     record;
+  last_tenant  uuid;
+  last_subject text;
+  body     bytea;
+  i        integer;
+  p        integer;
+BEGIN
+  echo := nonce;
+  i := 0;
+  FOREACH body IN ARRAY bodies LOOP -- before the locks: another server may hold them
+    i := i + 1;
+    leaves[i] := sha256('\x00'::bytea || body);
+  END LOOP;
+
+  i := 1;
+  FOR held IN SELECT h.tenant_id, h.epoch, h.size, h.chain FROM avouch.audit_head h WHERE h.tenant_id = ANY(tenants) ORDER BY h.tenant_id FOR UPDATE LOOP
+    WHILE tenants[i] <> held.tenant_id LOOP i := i + 1; END LOOP;
+    epoch_of[i] := held.epoch; size_of[i] := held.size; chain_of[i] := held.chain;
+  END LOOP;
+  first_of := size_of;
+  FOR i IN 1..cardinality(items) LOOP
+    IF epoch_of[places[i]] IS DISTINCT FROM epochs[i] THEN bad[items[i]] := true; END IF;
+  END LOOP;
+
+  -- Counters are locked after their tenants' heads, and by nobody who has not locked those. An item is not good either if
+  -- the batch asks more of its counter than is left. Of asks that differ in limit, period or window one gets the counter. A
+  -- counter starts anew when its period is a window or more behind; it never goes back: a server whose clock is behind
+  -- counts in the new one.
+  IF cardinality(spend_items) > 0 THEN
+    kind := 1;
+    FOR held IN SELECT k.tenant_id, k.subject, w.c, w.most, s.anew, CASE WHEN s.anew THEN 0 ELSE k.used END AS used, CASE WHEN s.anew THEN w.period ELSE k.period END AS period
+      FROM unnest(counter_places, counter_subjects, counter_periods, counter_windows, counter_limits) WITH ORDINALITY AS w(place, subject, period, span, most, c)
+      JOIN avouch.counter k ON k.tenant_id = tenants[w.place] AND k.subject = w.subject
+      CROSS JOIN LATERAL (SELECT k.period + w.span <= w.period AS anew) s
+      WHERE epoch_of[w.place] IS NOT NULL ORDER BY k.tenant_id, k.subject, w.c FOR UPDATE OF k LOOP
+      CONTINUE WHEN (held.tenant_id, held.subject) = (last_tenant, last_subject);
+      last_tenant := held.tenant_id; last_subject := held.subject;
+      left_of[held.c] := held.most - held.used; used_of[held.c] := held.used; period_of[held.c] := held.period;
+      place := held.c; a := held.used; b := held.most; n := held.period;
+      RETURN NEXT;
+    END LOOP;
+    FOR i IN 1..cardinality(spend_items) LOOP
+      p := spend_counters[i]; left_of[p] := left_of[p] - spend_amounts[i];
+    END LOOP;
+    FOR i IN 1..cardinality(spend_items) LOOP
+      IF left_of[spend_counters[i]] >= 0 OR spend_amounts[i] = 0 THEN CONTINUE; END IF; -- NULL: not held
+      bad[spend_items[i]] := true;
+    END LOOP;
+    FOR i IN 1..cardinality(spend_items) LOOP
+      CONTINUE WHEN bad[spend_items[i]] OR spend_amounts[i] = 0;
+      p := spend_counters[i]; used_of[p] := used_of[p] + spend_amounts[i]; taken[p] := true;
+    END LOOP;
+    FOR c IN 1..cardinality(counter_limits) LOOP
+      CONTINUE WHEN taken[c] IS NOT TRUE; -- what was refused, or only looked, starts no window
+      UPDATE avouch.counter k SET used = used_of[c], period = period_of[c]
+      WHERE k.tenant_id = tenants[counter_places[c]] AND k.subject = counter_subjects[c];
+    END LOOP;
+  END IF;
+
+  FOR i IN 1..cardinality(items) LOOP
+    IF bad[items[i]] THEN
+      logs[i] := NULL; seqs[i] := NULL; prevs[i] := NULL; -- unnest is to find a place for each
+      CONTINUE;
+    END IF;
+    p := places[i]; -- by subscript throughout: unnest does not know of bounds that an array may have
+    logs[i] := tenants[p]; seqs[i] := size_of[p]; prevs[i] := chain_of[p];
+    size_of[p] := size_of[p] + 1;
+    chain_of[p] := sha256(E'avouch/link/v1\n'::bytea || chain_of[p] || leaves[i]);
+  END LOOP;
+  INSERT INTO avouch.audit_entry (tenant_id, seq, entry_id, request_id, body, leaf, prev, sealed)
+  SELECT x.log, x.seq, x.entry, x.request, x.body, x.leaf, x.prev, nullif(x.seal, '')
+  FROM unnest(logs, seqs, entries, requests, bodies, leaves, prevs, seals) AS x(log, seq, entry, request, body, leaf, prev, seal)
+  WHERE x.seq IS NOT NULL;
+
+  kind := 0;
+  FOR t IN 1..cardinality(tenants) LOOP
+    CONTINUE WHEN epoch_of[t] IS NULL;
+    place := t; a := epoch_of[t]; b := first_of[t]; n := size_of[t] - b;
+    IF n > 0 THEN
+      UPDATE avouch.audit_head h SET size = size_of[t], chain = chain_of[t], epoch = CASE WHEN moves[t] THEN avouch.new_epoch() ELSE a END
+      WHERE h.tenant_id = tenants[t];
+    END IF;
+    RETURN NEXT;
+  END LOOP;
+END $function$;
 
 CREATE TABLE avouch.schema_serves (
   oldest integer NOT NULL
@@ -520,11 +668,20 @@ ALTER TABLE avouch.agent_key ADD CONSTRAINT agent_key_pkey PRIMARY KEY (tenant_i
 ALTER TABLE avouch.agent_key ADD CONSTRAINT agent_key_use_check CHECK (((length(use) >= 1) AND (length(use) <= 32)));
 ALTER TABLE avouch.agent_token ADD CONSTRAINT agent_token_max_uses_check CHECK ((max_uses > 0));
 ALTER TABLE avouch.agent_token ADD CONSTRAINT agent_token_pkey PRIMARY KEY (tenant_id, jti);
+ALTER TABLE avouch.api_identity ADD CONSTRAINT api_identity_max_keys_check CHECK ((max_keys > 0));
+ALTER TABLE avouch.api_identity ADD CONSTRAINT api_identity_owner_check CHECK (((length(owner) >= 1) AND (length(owner) <= 200)));
+ALTER TABLE avouch.api_identity ADD CONSTRAINT api_identity_pkey PRIMARY KEY (tenant_id, owner);
 ALTER TABLE avouch.api_key ADD CONSTRAINT api_key_key_id_check CHECK ((length(key_id) = 11));
-ALTER TABLE avouch.api_key ADD CONSTRAINT api_key_kind_check CHECK ((kind = ANY (ARRAY['owner'::text, 'service'::text])));
+ALTER TABLE avouch.api_key ADD CONSTRAINT api_key_kind_check CHECK ((kind = ANY (ARRAY['owner'::text, 'service'::text, 'data'::text])));
+ALTER TABLE avouch.api_key ADD CONSTRAINT api_key_max_uses_check CHECK ((max_uses > 0));
 ALTER TABLE avouch.api_key ADD CONSTRAINT api_key_monthly_quota_check CHECK ((monthly_quota >= 0));
 ALTER TABLE avouch.api_key ADD CONSTRAINT api_key_name_check CHECK (((length(name) >= 1) AND (length(name) <= 200)));
+ALTER TABLE avouch.api_key ADD CONSTRAINT api_key_owner_check CHECK ((length(owner) <= 200));
 ALTER TABLE avouch.api_key ADD CONSTRAINT api_key_pkey PRIMARY KEY (tenant_id, key_id);
+ALTER TABLE avouch.api_key_finder ADD CONSTRAINT api_key_finder_finder_check CHECK ((length(finder) = 32));
+ALTER TABLE avouch.api_key_finder ADD CONSTRAINT api_key_finder_pkey PRIMARY KEY (tenant_id, finder);
+ALTER TABLE avouch.api_key_finder ADD CONSTRAINT api_key_finder_tenant_id_key_id_key UNIQUE (tenant_id, key_id);
+ALTER TABLE avouch.api_key_use ADD CONSTRAINT api_key_use_pkey PRIMARY KEY (tenant_id, key_id);
 ALTER TABLE avouch.api_key_verifier ADD CONSTRAINT api_key_verifier_digest_check CHECK ((length(digest) = 32));
 ALTER TABLE avouch.api_key_verifier ADD CONSTRAINT api_key_verifier_pkey PRIMARY KEY (tenant_id, key_id);
 ALTER TABLE avouch.audit_entry ADD CONSTRAINT audit_entry_body_check CHECK ((length(body) <= 16384));
@@ -566,7 +723,10 @@ ALTER TABLE avouch_jobs.river_queue ADD CONSTRAINT river_queue_pkey PRIMARY KEY 
 ALTER TABLE avouch.agent ADD CONSTRAINT agent_tenant_id_fkey FOREIGN KEY (tenant_id) REFERENCES avouch.organisation(tenant_id);
 ALTER TABLE avouch.agent_key ADD CONSTRAINT agent_key_tenant_id_agent_id_fkey FOREIGN KEY (tenant_id, agent_id) REFERENCES avouch.agent(tenant_id, agent_id);
 ALTER TABLE avouch.agent_token ADD CONSTRAINT agent_token_tenant_id_agent_id_fkey FOREIGN KEY (tenant_id, agent_id) REFERENCES avouch.agent(tenant_id, agent_id);
+ALTER TABLE avouch.api_identity ADD CONSTRAINT api_identity_tenant_id_fkey FOREIGN KEY (tenant_id) REFERENCES avouch.organisation(tenant_id);
 ALTER TABLE avouch.api_key ADD CONSTRAINT api_key_tenant_id_fkey FOREIGN KEY (tenant_id) REFERENCES avouch.organisation(tenant_id);
+ALTER TABLE avouch.api_key_finder ADD CONSTRAINT api_key_finder_tenant_id_key_id_fkey FOREIGN KEY (tenant_id, key_id) REFERENCES avouch.api_key(tenant_id, key_id);
+ALTER TABLE avouch.api_key_use ADD CONSTRAINT api_key_use_tenant_id_key_id_fkey FOREIGN KEY (tenant_id, key_id) REFERENCES avouch.api_key(tenant_id, key_id);
 ALTER TABLE avouch.api_key_verifier ADD CONSTRAINT api_key_verifier_tenant_id_key_id_fkey FOREIGN KEY (tenant_id, key_id) REFERENCES avouch.api_key(tenant_id, key_id);
 ALTER TABLE avouch.counter ADD CONSTRAINT counter_tenant_id_fkey FOREIGN KEY (tenant_id) REFERENCES avouch.organisation(tenant_id);
 ALTER TABLE avouch.idempotency ADD CONSTRAINT idempotency_tenant_id_fkey FOREIGN KEY (tenant_id) REFERENCES avouch.organisation(tenant_id);
@@ -580,7 +740,13 @@ CREATE INDEX agent_by_id ON avouch.agent USING btree (agent_id);
 CREATE INDEX agent_token_live ON avouch.agent_token USING btree (tenant_id, agent_id, expires_at) WHERE (revoked_at IS NULL);
 CREATE INDEX agent_token_newest ON avouch.agent_token USING btree (tenant_id, agent_id, jti);
 CREATE INDEX agent_token_revoked ON avouch.agent_token USING btree (tenant_id, agent_id, expires_at) WHERE (revoked_at IS NOT NULL);
+CREATE INDEX api_key_end ON avouch.api_key USING btree (tenant_id, expires_at) WHERE ((revoked_at IS NULL) AND (expires_at IS NOT NULL));
+CREATE INDEX api_key_family ON avouch.api_key USING btree (tenant_id, family);
+CREATE INDEX api_key_maker ON avouch.api_key USING btree (tenant_id, made_by) WHERE (made_by IS NOT NULL);
 CREATE INDEX api_key_newest ON avouch.api_key USING btree (tenant_id, created_at DESC, key_id);
+CREATE INDEX api_key_owner ON avouch.api_key USING btree (tenant_id, owner) WHERE (revoked_at IS NULL);
+CREATE INDEX api_key_present ON avouch.api_key USING btree (tenant_id, family) WHERE (replaced_by IS NULL);
+CREATE INDEX api_key_finder_versions ON avouch.api_key_finder USING btree (tenant_id, tenant_version, platform_version);
 CREATE INDEX api_key_verifier_key ON avouch.api_key_verifier USING btree (key_id);
 CREATE INDEX audit_entry_request ON avouch.audit_entry USING btree (tenant_id, request_id);
 CREATE INDEX incident_open ON avouch.incident USING btree (tenant_id, kind, subject) WHERE (resolved_at IS NULL);
@@ -599,8 +765,13 @@ CREATE TRIGGER refuse_truncate BEFORE TRUNCATE ON avouch.agent_key FOR EACH STAT
 CREATE CONSTRAINT TRIGGER require_entry AFTER INSERT OR DELETE OR UPDATE ON avouch.agent_key DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION avouch.require_entry();
 CREATE TRIGGER refuse_truncate BEFORE TRUNCATE ON avouch.agent_token FOR EACH STATEMENT EXECUTE FUNCTION avouch.refuse_truncate();
 CREATE CONSTRAINT TRIGGER require_entry AFTER INSERT OR DELETE OR UPDATE ON avouch.agent_token DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION avouch.require_entry();
+CREATE TRIGGER refuse_truncate BEFORE TRUNCATE ON avouch.api_identity FOR EACH STATEMENT EXECUTE FUNCTION avouch.refuse_truncate();
+CREATE CONSTRAINT TRIGGER require_entry AFTER INSERT OR DELETE OR UPDATE ON avouch.api_identity DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION avouch.require_entry();
 CREATE TRIGGER refuse_truncate BEFORE TRUNCATE ON avouch.api_key FOR EACH STATEMENT EXECUTE FUNCTION avouch.refuse_truncate();
 CREATE CONSTRAINT TRIGGER require_entry AFTER INSERT OR DELETE OR UPDATE ON avouch.api_key DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION avouch.require_entry();
+CREATE TRIGGER refuse_truncate BEFORE TRUNCATE ON avouch.api_key_finder FOR EACH STATEMENT EXECUTE FUNCTION avouch.refuse_truncate();
+CREATE CONSTRAINT TRIGGER require_entry AFTER INSERT OR DELETE OR UPDATE ON avouch.api_key_finder DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION avouch.require_entry();
+CREATE TRIGGER refuse_truncate BEFORE TRUNCATE ON avouch.api_key_use FOR EACH STATEMENT EXECUTE FUNCTION avouch.refuse_truncate();
 CREATE TRIGGER refuse_truncate BEFORE TRUNCATE ON avouch.api_key_verifier FOR EACH STATEMENT EXECUTE FUNCTION avouch.refuse_truncate();
 CREATE CONSTRAINT TRIGGER require_entry AFTER INSERT OR DELETE OR UPDATE ON avouch.api_key_verifier DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION avouch.require_entry();
 CREATE TRIGGER insert_only BEFORE DELETE OR UPDATE ON avouch.audit_entry FOR EACH ROW EXECUTE FUNCTION avouch.log_is_insert_only();
@@ -625,8 +796,13 @@ ALTER TABLE avouch.agent_key ENABLE ALWAYS TRIGGER refuse_truncate;
 ALTER TABLE avouch.agent_key ENABLE ALWAYS TRIGGER require_entry;
 ALTER TABLE avouch.agent_token ENABLE ALWAYS TRIGGER refuse_truncate;
 ALTER TABLE avouch.agent_token ENABLE ALWAYS TRIGGER require_entry;
+ALTER TABLE avouch.api_identity ENABLE ALWAYS TRIGGER refuse_truncate;
+ALTER TABLE avouch.api_identity ENABLE ALWAYS TRIGGER require_entry;
 ALTER TABLE avouch.api_key ENABLE ALWAYS TRIGGER refuse_truncate;
 ALTER TABLE avouch.api_key ENABLE ALWAYS TRIGGER require_entry;
+ALTER TABLE avouch.api_key_finder ENABLE ALWAYS TRIGGER refuse_truncate;
+ALTER TABLE avouch.api_key_finder ENABLE ALWAYS TRIGGER require_entry;
+ALTER TABLE avouch.api_key_use ENABLE ALWAYS TRIGGER refuse_truncate;
 ALTER TABLE avouch.api_key_verifier ENABLE ALWAYS TRIGGER refuse_truncate;
 ALTER TABLE avouch.api_key_verifier ENABLE ALWAYS TRIGGER require_entry;
 ALTER TABLE avouch.audit_entry ENABLE ALWAYS TRIGGER insert_only;
@@ -650,7 +826,10 @@ ALTER TABLE avouch.signing_key ENABLE ALWAYS TRIGGER require_entry;
 ALTER TABLE avouch.agent ENABLE ROW LEVEL SECURITY;
 ALTER TABLE avouch.agent_key ENABLE ROW LEVEL SECURITY;
 ALTER TABLE avouch.agent_token ENABLE ROW LEVEL SECURITY;
+ALTER TABLE avouch.api_identity ENABLE ROW LEVEL SECURITY;
 ALTER TABLE avouch.api_key ENABLE ROW LEVEL SECURITY;
+ALTER TABLE avouch.api_key_finder ENABLE ROW LEVEL SECURITY;
+ALTER TABLE avouch.api_key_use ENABLE ROW LEVEL SECURITY;
 ALTER TABLE avouch.api_key_verifier ENABLE ROW LEVEL SECURITY;
 ALTER TABLE avouch.audit_entry ENABLE ROW LEVEL SECURITY;
 ALTER TABLE avouch.audit_entry_default ENABLE ROW LEVEL SECURITY;
@@ -665,7 +844,10 @@ ALTER TABLE avouch.signing_key ENABLE ROW LEVEL SECURITY;
 ALTER TABLE avouch.agent FORCE ROW LEVEL SECURITY;
 ALTER TABLE avouch.agent_key FORCE ROW LEVEL SECURITY;
 ALTER TABLE avouch.agent_token FORCE ROW LEVEL SECURITY;
+ALTER TABLE avouch.api_identity FORCE ROW LEVEL SECURITY;
 ALTER TABLE avouch.api_key FORCE ROW LEVEL SECURITY;
+ALTER TABLE avouch.api_key_finder FORCE ROW LEVEL SECURITY;
+ALTER TABLE avouch.api_key_use FORCE ROW LEVEL SECURITY;
 ALTER TABLE avouch.api_key_verifier FORCE ROW LEVEL SECURITY;
 ALTER TABLE avouch.audit_entry FORCE ROW LEVEL SECURITY;
 ALTER TABLE avouch.audit_entry_default FORCE ROW LEVEL SECURITY;
@@ -681,7 +863,10 @@ CREATE POLICY lookup ON avouch.agent FOR SELECT TO avouch_lookup USING ((CURRENT
 CREATE POLICY tenant ON avouch.agent FOR ALL TO PUBLIC USING ((tenant_id = avouch.tenant())) WITH CHECK ((tenant_id = avouch.tenant()));
 CREATE POLICY tenant ON avouch.agent_key FOR ALL TO PUBLIC USING ((tenant_id = avouch.tenant())) WITH CHECK ((tenant_id = avouch.tenant()));
 CREATE POLICY tenant ON avouch.agent_token FOR ALL TO PUBLIC USING ((tenant_id = avouch.tenant())) WITH CHECK ((tenant_id = avouch.tenant()));
+CREATE POLICY tenant ON avouch.api_identity FOR ALL TO PUBLIC USING ((tenant_id = avouch.tenant())) WITH CHECK ((tenant_id = avouch.tenant()));
 CREATE POLICY tenant ON avouch.api_key FOR ALL TO PUBLIC USING ((tenant_id = avouch.tenant())) WITH CHECK ((tenant_id = avouch.tenant()));
+CREATE POLICY tenant ON avouch.api_key_finder FOR ALL TO PUBLIC USING ((tenant_id = avouch.tenant())) WITH CHECK ((tenant_id = avouch.tenant()));
+CREATE POLICY tenant ON avouch.api_key_use FOR ALL TO PUBLIC USING ((tenant_id = avouch.tenant())) WITH CHECK ((tenant_id = avouch.tenant()));
 CREATE POLICY lookup ON avouch.api_key_verifier FOR SELECT TO avouch_lookup USING ((CURRENT_USER = 'avouch_lookup'::name));
 CREATE POLICY tenant ON avouch.api_key_verifier FOR ALL TO PUBLIC USING ((tenant_id = avouch.tenant())) WITH CHECK ((tenant_id = avouch.tenant()));
 CREATE POLICY append ON avouch.audit_entry FOR ALL TO avouch_log USING ((CURRENT_USER = 'avouch_log'::name)) WITH CHECK ((CURRENT_USER = 'avouch_log'::name));
@@ -705,7 +890,10 @@ ALTER SCHEMA avouch_jobs OWNER TO avouch_owner;
 ALTER TABLE avouch.agent OWNER TO avouch_owner;
 ALTER TABLE avouch.agent_key OWNER TO avouch_owner;
 ALTER TABLE avouch.agent_token OWNER TO avouch_owner;
+ALTER TABLE avouch.api_identity OWNER TO avouch_owner;
 ALTER TABLE avouch.api_key OWNER TO avouch_owner;
+ALTER TABLE avouch.api_key_finder OWNER TO avouch_owner;
+ALTER TABLE avouch.api_key_use OWNER TO avouch_owner;
 ALTER TABLE avouch.api_key_verifier OWNER TO avouch_owner;
 ALTER TABLE avouch.audit_entry OWNER TO avouch_owner;
 ALTER TABLE avouch.audit_entry_default OWNER TO avouch_owner;
@@ -718,6 +906,7 @@ ALTER TABLE avouch.organisation OWNER TO avouch_owner;
 ALTER TABLE avouch.scope OWNER TO avouch_owner;
 ALTER TABLE avouch.signing_key OWNER TO avouch_owner;
 ALTER FUNCTION avouch.append(nonce bigint, tenants uuid[], moves boolean[], items integer[], places integer[], epochs bigint[], entries uuid[], requests uuid[], bodies bytea[], seals bytea[], spend_items integer[], spend_counters integer[], counter_places integer[], counter_subjects text[], counter_periods integer[], counter_limits bigint[], OUT echo bigint, OUT kind integer, OUT place integer, OUT a bigint, OUT b bigint, OUT n bigint) OWNER TO avouch_log;
+ALTER FUNCTION avouch.append(nonce bigint, tenants uuid[], moves boolean[], items integer[], places integer[], epochs bigint[], entries uuid[], requests uuid[], bodies bytea[], seals bytea[], spend_items integer[], spend_counters integer[], spend_amounts bigint[], counter_places integer[], counter_subjects text[], counter_periods bigint[], counter_windows bigint[], counter_limits bigint[], OUT echo bigint, OUT kind integer, OUT place integer, OUT a bigint, OUT b bigint, OUT n bigint) OWNER TO avouch_log;
 ALTER FUNCTION avouch.ensure_partitions() OWNER TO avouch_owner;
 ALTER FUNCTION avouch.find_entries(tenant uuid, first bigint, entries uuid[], OUT entry_id uuid, OUT seq bigint) OWNER TO avouch_log;
 ALTER FUNCTION avouch.free_heads(tenants uuid[]) OWNER TO avouch_log;
@@ -735,6 +924,7 @@ ALTER FUNCTION avouch.tenant() OWNER TO avouch_owner;
 ALTER PROCEDURE avouch.protect(IN tbl regclass, IN audited boolean) OWNER TO avouch_owner;
 
 REVOKE ALL ON FUNCTION avouch.append(nonce bigint, tenants uuid[], moves boolean[], items integer[], places integer[], epochs bigint[], entries uuid[], requests uuid[], bodies bytea[], seals bytea[], spend_items integer[], spend_counters integer[], counter_places integer[], counter_subjects text[], counter_periods integer[], counter_limits bigint[], OUT echo bigint, OUT kind integer, OUT place integer, OUT a bigint, OUT b bigint, OUT n bigint) FROM PUBLIC;
+REVOKE ALL ON FUNCTION avouch.append(nonce bigint, tenants uuid[], moves boolean[], items integer[], places integer[], epochs bigint[], entries uuid[], requests uuid[], bodies bytea[], seals bytea[], spend_items integer[], spend_counters integer[], spend_amounts bigint[], counter_places integer[], counter_subjects text[], counter_periods bigint[], counter_windows bigint[], counter_limits bigint[], OUT echo bigint, OUT kind integer, OUT place integer, OUT a bigint, OUT b bigint, OUT n bigint) FROM PUBLIC;
 REVOKE ALL ON FUNCTION avouch.ensure_partitions() FROM PUBLIC;
 REVOKE ALL ON FUNCTION avouch.find_entries(tenant uuid, first bigint, entries uuid[], OUT entry_id uuid, OUT seq bigint) FROM PUBLIC;
 REVOKE ALL ON FUNCTION avouch.free_heads(tenants uuid[]) FROM PUBLIC;
@@ -760,8 +950,11 @@ GRANT DELETE, INSERT, SELECT, UPDATE ON TABLE avouch.agent_key TO avouch_server;
 GRANT DELETE, INSERT, SELECT, UPDATE ON TABLE avouch.agent_token TO avouch_server;
 GRANT SELECT (agent_id), SELECT (tenant_id) ON TABLE avouch.agent TO avouch_lookup;
 GRANT INSERT, SELECT, UPDATE ON TABLE avouch.agent TO avouch_server;
+GRANT DELETE, INSERT, SELECT, UPDATE ON TABLE avouch.api_identity TO avouch_server;
+GRANT DELETE, INSERT, SELECT, UPDATE ON TABLE avouch.api_key_finder TO avouch_server;
+GRANT INSERT, SELECT, UPDATE ON TABLE avouch.api_key_use TO avouch_server;
 GRANT SELECT ON TABLE avouch.api_key_verifier TO avouch_lookup;
-GRANT INSERT, SELECT (key_id), SELECT (tenant_id), UPDATE (digest), UPDATE (platform_version), UPDATE (tenant_version) ON TABLE avouch.api_key_verifier TO avouch_server;
+GRANT INSERT, SELECT (key_id), SELECT (platform_version), SELECT (tenant_id), SELECT (tenant_version), UPDATE (digest), UPDATE (platform_version), UPDATE (tenant_version) ON TABLE avouch.api_key_verifier TO avouch_server;
 GRANT INSERT, SELECT, UPDATE ON TABLE avouch.api_key TO avouch_server;
 GRANT INSERT, SELECT (entry_id), SELECT (seq), SELECT (tenant_id) ON TABLE avouch.audit_entry TO avouch_log;
 GRANT SELECT ON TABLE avouch.audit_entry TO avouch_server;
@@ -784,6 +977,7 @@ GRANT DELETE, INSERT, SELECT, UPDATE ON TABLE avouch_jobs.river_migration TO avo
 GRANT DELETE, INSERT, SELECT, UPDATE ON TABLE avouch_jobs.river_notification TO avouch_server;
 GRANT DELETE, INSERT, SELECT, UPDATE ON TABLE avouch_jobs.river_queue TO avouch_server;
 GRANT EXECUTE ON FUNCTION avouch.append(nonce bigint, tenants uuid[], moves boolean[], items integer[], places integer[], epochs bigint[], entries uuid[], requests uuid[], bodies bytea[], seals bytea[], spend_items integer[], spend_counters integer[], counter_places integer[], counter_subjects text[], counter_periods integer[], counter_limits bigint[], OUT echo bigint, OUT kind integer, OUT place integer, OUT a bigint, OUT b bigint, OUT n bigint) TO avouch_server;
+GRANT EXECUTE ON FUNCTION avouch.append(nonce bigint, tenants uuid[], moves boolean[], items integer[], places integer[], epochs bigint[], entries uuid[], requests uuid[], bodies bytea[], seals bytea[], spend_items integer[], spend_counters integer[], spend_amounts bigint[], counter_places integer[], counter_subjects text[], counter_periods bigint[], counter_windows bigint[], counter_limits bigint[], OUT echo bigint, OUT kind integer, OUT place integer, OUT a bigint, OUT b bigint, OUT n bigint) TO avouch_server;
 GRANT EXECUTE ON FUNCTION avouch.ensure_partitions() TO avouch_server;
 GRANT EXECUTE ON FUNCTION avouch.find_entries(tenant uuid, first bigint, entries uuid[], OUT entry_id uuid, OUT seq bigint) TO avouch_server;
 GRANT EXECUTE ON FUNCTION avouch.free_heads(tenants uuid[]) TO avouch_server;
@@ -805,10 +999,20 @@ GRANT EXECUTE ON FUNCTION avouch.tenant() TO avouch_server;
 
 COMMENT ON COLUMN avouch.agent.generation IS 'tokens of earlier generations are revoked';
 COMMENT ON COLUMN avouch.agent.visible_to IS 'the tenants that may verify the agent when visibility is listed';
+COMMENT ON TABLE avouch.api_identity IS 'somebody to whom an organisation gives keys, and the limits that these share';
+COMMENT ON COLUMN avouch.api_key.owner IS 'to whom the organisation gave the key, in its own words; keys of one owner may share limits (api_identity)';
+COMMENT ON COLUMN avouch.api_key.shares IS 'families of keys that made this one: it spends their limits and monthly quotas too';
+COMMENT ON COLUMN avouch.api_key.noticed IS 'how many days before its end the owner was told last';
+COMMENT ON COLUMN avouch.api_key.made_by IS 'the key that asked for this one; a successor keeps its predecessor''s';
+COMMENT ON COLUMN avouch.api_key.life_us IS 'how long the key was to live, in microseconds, if the key that rotated it ends sooner; 0 is for ever';
+COMMENT ON COLUMN avouch.api_key.family IS 'the first generation''s id: generations share what meters them';
 COMMENT ON COLUMN avouch.api_key.resources IS 'what the key may ask about; empty is anything';
 COMMENT ON COLUMN avouch.api_key.owners IS 'whose agents the key may verify, by tenant; empty is anybody''s';
+COMMENT ON COLUMN avouch.api_key_use.client IS 'from where and with what, sealed by the keyring';
+COMMENT ON COLUMN avouch.api_key_use.refused IS 'how often it was presented after it was revoked';
 COMMENT ON TABLE avouch.api_key_verifier IS 'written by the server, read by nobody but lookup_key';
 COMMENT ON COLUMN avouch.audit_head.epoch IS 'random, replaced by every change that can alter a decision';
+COMMENT ON COLUMN avouch.counter.period IS 'what is counted in: a month, or the beginning of a window in Unix milliseconds';
 COMMENT ON COLUMN avouch.organisation.contact IS 'e-mail address for notices, sealed by the keyring';
 COMMENT ON COLUMN avouch.organisation.live_tokens IS 'how many unexpired, unrevoked tokens an agent may have';
 COMMENT ON COLUMN avouch.organisation.monthly_quota IS 'verifications a month; NULL is unlimited';

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# The full counts, within an hour on two processors: every fuzz target for five minutes, and every test named Soak with
-# AVOUCH_SOAK=1. Whatever becomes of it, it leaves a summary under docs/measurements, to be committed, and no process.
+# The full counts, within an hour on two processors: every fuzz target for five minutes, and every test whose name ends with
+# Soak, with AVOUCH_SOAK=1. Whatever becomes of it, it leaves a summary under docs/measurements, to be committed, and no process.
 #
 #   FUZZ_TIME=5s AVOUCH_SOAK=0 scripts/soak.sh   rehearses with the counts of `make test`; its summary stays in .cache/soak
 set -euo pipefail
@@ -27,6 +27,7 @@ expect=$work/expect # what must have passed: package and test
 : >"$tests"
 : >"$expect"
 : >.cache/fuzz/targets
+scripts/setup-postgres18.sh >/dev/null || echo "fail postgres 18: see above" >>"$steps"
 commit=$(git describe --always --dirty 2>/dev/null || echo unknown)
 go build -C tools -o ../.cache/summary ./summary
 TMPDIR=$(mktemp -d) # the clusters' too: an interrupted test leaves them

@@ -22,6 +22,7 @@ step() {
 printf '== set-up\n'
 scripts/setup-postgres.sh || exit $? # nothing of worth runs without it, and its message says what to do
 if scripts/setup-node.sh; then echo "pass node" >>$steps; else echo "$missing node: see above" >>$steps; fi
+if scripts/setup-postgres18.sh >/dev/null; then echo "pass postgres 18" >>$steps; else echo "$missing postgres 18: see above" >>$steps; fi
 if scripts/setup-tools.sh; then echo "pass tools" >>$steps; else echo "$missing tools: see above" >>$steps; fi
 
 race=-race

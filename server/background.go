@@ -16,7 +16,28 @@ import (
 	"github.com/avouch-dev/avouch/tenantdb"
 )
 
-func (s *Server) now() time.Time { return time.Now() }
+func (s *Server) now() time.Time { return s.cfg.clock.now() }
+
+// clock is where the time comes from for what is done by the clock; the zero clock is the real one.
+type clock struct {
+	at   func() time.Time
+	tick func(time.Duration) (ticks <-chan time.Time, stop func())
+}
+
+func (c clock) now() time.Time {
+	if c.at == nil {
+		return time.Now()
+	}
+	return c.at()
+}
+
+func (c clock) ticks(interval time.Duration) (ticks <-chan time.Time, stop func()) {
+	if c.tick == nil {
+		t := time.NewTicker(interval)
+		return t.C, t.Stop
+	}
+	return c.tick(interval)
+}
 
 // background starts what runs beside the requests. Each part is safe to run on every server of an installation.
 func (s *Server) background() {
@@ -25,6 +46,9 @@ func (s *Server) background() {
 	s.every(ctx, "signing keys", 30*time.Second, s.watchKeys())
 	s.every(ctx, "signing key rotation", 10*time.Minute, s.Signing.Rotate)
 	s.every(ctx, "refusals", time.Minute, func(ctx context.Context) error { s.denials.flush(ctx); return nil })
+	s.every(ctx, "uses of keys", time.Minute, s.Keys.Flush)
+	s.every(ctx, "digests of keys", 5*time.Second, s.Keys.Renew)
+	s.every(ctx, "keys that expire", time.Hour, s.notifyOfKeys)
 	s.every(ctx, "health", time.Minute, s.examine)
 	s.every(ctx, "partitions", 6*time.Hour, s.DB.EnsurePartitions)
 	s.every(ctx, "expired tokens and answers", 6*time.Hour, s.purge)
@@ -35,14 +59,14 @@ func (s *Server) background() {
 // every runs fn at once in the background and then at the interval. A failure is logged and tried again at the next.
 func (s *Server) every(ctx context.Context, what string, interval time.Duration, fn func(context.Context) error) {
 	s.work.Go(func() {
-		t := time.NewTicker(interval)
-		defer t.Stop()
+		ticks, stop := s.cfg.clock.ticks(interval)
+		defer stop()
 		for {
 			if err := fn(ctx); err != nil && ctx.Err() == nil {
 				s.log.ErrorContext(ctx, "background work failed", "what", what, "error", err)
 			}
 			select {
-			case <-t.C:
+			case <-ticks:
 			case <-ctx.Done():
 				return
 			}
@@ -50,13 +74,34 @@ func (s *Server) every(ctx context.Context, what string, interval time.Duration,
 	})
 }
 
+// purge forgets what no organisation needs any more.
 func (s *Server) purge(ctx context.Context) error {
-	return s.DB.Each(ctx, "purge", func(c tenantdb.Caller) error {
-		if _, err := s.Agents.Purge(ctx, c); err != nil {
-			return fmt.Errorf("server.purge: %w", err)
-		}
-		return forgetAnswers(ctx, s.DB, c)
+	return s.forEach(ctx, "purge", func(c tenantdb.Caller) error {
+		_, err := s.Agents.Purge(ctx, c)
+		return errors.Join(err, forgetAnswers(ctx, s.DB, c))
 	})
+}
+
+// notifyOfKeys tells each organisation of keys that expire soon.
+func (s *Server) notifyOfKeys(ctx context.Context) error {
+	return s.forEach(ctx, "keys", func(c tenantdb.Caller) error {
+		_, err := s.Keys.Notify(ctx, c)
+		return err
+	})
+}
+
+// forEach does something for every organisation. What fails for one is said, and costs no other.
+func (s *Server) forEach(ctx context.Context, part string, fn func(tenantdb.Caller) error) error {
+	err := s.DB.Each(ctx, part, func(c tenantdb.Caller) error {
+		if err := fn(c); err != nil && ctx.Err() == nil {
+			s.log.ErrorContext(ctx, "background work failed for one organisation", "what", part, "tenant", c.Tenant(), "error", err)
+		}
+		return ctx.Err()
+	})
+	if err != nil {
+		return fmt.Errorf("server.forEach: %w", err)
+	}
+	return nil
 }
 
 func (s *Server) startJobs(ctx context.Context) {

@@ -24,6 +24,8 @@ type Config struct {
 
 	PlatformKeyFile string        `env:"AVOUCH_PLATFORM_KEY_FILE" help:"File with the platform key, readable by its owner alone."`
 	PlatformKey     secret.String `env:"AVOUCH_PLATFORM_KEY" hidden:"" help:"The platform key itself, base64. Environment only."`
+	PepperFile      string        `name:"api-key-pepper-file" env:"AVOUCH_API_KEY_PEPPER_FILE" help:"File with the pepper of API key digests, in the form of the platform key, readable by its owner alone. Without one, it is derived from the platform key."`
+	Pepper          secret.String `name:"api-key-pepper" env:"AVOUCH_API_KEY_PEPPER" hidden:"" help:"The pepper itself. Environment only."`
 	KeyStore        string        `env:"AVOUCH_KEY_STORE" help:"Directory of the organisations' keys. Servers of one installation share it; it must not be in the database's backups."`
 
 	PublicURL      string   `env:"AVOUCH_PUBLIC_URL" help:"Where this installation is reached from outside, and the issuer of its tokens for good: set at the first start."`
@@ -35,6 +37,10 @@ type Config struct {
 	SignUpsPerHour int   `env:"AVOUCH_SIGN_UPS_PER_HOUR" default:"10" help:"Organisations that one client address may make in an hour, on each server; negative is unlimited."`
 	TenantQuota    int64 `env:"AVOUCH_TENANT_QUOTA" default:"10000" help:"Verifications a month of a new organisation's owner keys; negative is unlimited."`
 	ServiceQuota   int64 `env:"AVOUCH_SERVICE_QUOTA" default:"100000" help:"Verifications a month of a new service key; negative is unlimited."`
+
+	KeysPerOwner   int    `env:"AVOUCH_KEYS_PER_OWNER" default:"100" help:"API keys in force that an organisation may give to one owner, unless it says otherwise for that one."`
+	UnknownKeys    int    `name:"unknown-keys-per-minute" env:"AVOUCH_UNKNOWN_KEYS_PER_MINUTE" default:"30000" help:"Unknown API keys that one client address may have looked up in a minute, on each server; negative is unlimited."`
+	GitHubKeysFile string `name:"github-keys-file" env:"AVOUCH_GITHUB_KEYS_FILE" help:"GitHub's public keys for secret scanning alerts, as its API lists them. Without it, no alert is believed."`
 
 	OTLPEndpoint  string      `env:"AVOUCH_OTLP_ENDPOINT" help:"Where traces go: an OTLP/HTTP address, https://collector:4318. Off by default."`
 	OTLPCAFile    string      `name:"otlp-ca-file" env:"AVOUCH_OTLP_CA_FILE" help:"Authority of the collector's certificate."`
@@ -48,6 +54,8 @@ type Config struct {
 	// Development is set by `avouch dev`: plain HTTP on loopback, no quotas, a page that shows the mail that was sent.
 	Development bool   `kong:"-"`
 	Version     string `kong:"-"`
+
+	clock clock `kong:"-"` // for tests; the zero clock is the real one
 }
 
 // settings are what a Config means.

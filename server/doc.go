@@ -20,4 +20,9 @@
 //  7. What the operator's commands change holds on the servers that run: TestQuotaOnAnotherServer.
 //  8. Whose a trace is, is remembered beside it and is in no span; nobody else sees it, and an id of another's is as one
 //     that never was: TestTraceIsItsSenders, TestTraceWithoutEntries, TestSpans.
+//  9. A key in an address or over plain HTTP is told to its owner, and is in nothing that is written: TestLeakedKeyInAnAddress,
+//     TestLeakedKeyInAPath, TestLeakedKeyOverPlainHTTP. Who sends two credentials that disagree, or none, is told so:
+//     TestCredentialsThatDisagree.
+//  10. What is done by the clock for all organisations is done, and one's fault costs no other: TestExpiryNoticesComeBySchedule,
+//     TestOneOrganisationsFaultIsNoOthers.
 package server

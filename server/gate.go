@@ -5,11 +5,9 @@ import (
 	"errors"
 	"net/http"
 	"strings"
-	"time"
 
 	"github.com/avouch-dev/avouch/apikey"
 	"github.com/avouch-dev/avouch/audit"
-	"github.com/avouch-dev/avouch/internal/mail"
 	"github.com/avouch-dev/avouch/internal/problem"
 	"github.com/avouch-dev/avouch/internal/web"
 	"github.com/avouch-dev/avouch/tenantdb"
@@ -32,11 +30,15 @@ func (s *Server) prove(r *http.Request, meta web.RequestMeta) (tenantdb.Caller, 
 	}
 	switch {
 	case credential == "":
-		return tenantdb.Caller{}, problem.New(problem.Unauthenticated, "This needs an API key: send it as `Authorization: Bearer avk_…`.")
+		return tenantdb.Caller{}, apikey.Unsent(r.Header)
 	case strings.HasPrefix(credential, "ey"):
 		return s.agent(r.Context(), credential, meta)
 	}
-	return s.Keys.Authenticate(r.Context(), credential, meta)
+	c, err := s.Keys.Authenticate(r.Context(), credential, meta)
+	if err == nil { // a request of a metered key has an entry of its own
+		s.Keys.Used(apikey.Identity{Tenant: c.Tenant(), KeyID: c.Actor().ID}, apikey.LastUse{At: meta.Start, Address: meta.Address, Agent: r.UserAgent()}, c.Metered())
+	}
+	return c, err
 }
 
 // agent proves an agent by its token. Another server may have revoked the key that signed it a moment ago, so the keys are
@@ -74,7 +76,7 @@ func (s *Server) recheck(ctx context.Context, c tenantdb.Caller) error {
 	if err != nil {
 		return err
 	}
-	if k.Status(s.now()) != apikey.Active {
+	if k.Status(s.now()) != apikey.Active || !k.AllowedFrom(c.Address()) {
 		return apikey.Refused()
 	}
 	o, err := s.Org.Get(ctx, tenantdb.System(c.Tenant(), "stream"))
@@ -127,7 +129,7 @@ func (s *Server) keyRefused(ctx context.Context, c tenantdb.Caller, ev audit.Eve
 // owner gets a notice; of what follows in the same minute, the log has the count.
 func (s *Server) leaked(ctx context.Context, credential string) {
 	meta := web.MetaOf(ctx)
-	who, err := s.Keys.Identify(ctx, credential)
+	who, err := s.Keys.IdentifyFrom(ctx, credential, meta.Address)
 	if err != nil {
 		var p *problem.Error
 		if errors.As(err, &p) && p.Kind == problem.Unavailable {
@@ -145,10 +147,8 @@ func (s *Server) leaked(ctx context.Context, credential string) {
 	if !s.denials.take(denialOf(c, ev), c, singleLeaks) {
 		return
 	}
-	err = s.DB.Change(ctx, c, func(tx *tenantdb.Tx) (audit.Event, error) {
-		return ev, tx.Enqueue(ctx, mail.Job{Tenant: who.Tenant.String(), Template: mail.KeyLeaked, IDs: map[string]string{
-			"key": who.KeyID, "where": "in the address of a request, or over plain HTTP", "at": meta.Start.UTC().Format(time.RFC1123), "request": meta.ID.String(),
-		}})
+	err = s.Keys.Leaked(ctx, c, who.KeyID, apikey.Leak{
+		Where: "in the address of a request, or over plain HTTP", Via: "request", Request: audit.RequestID(meta.ID),
 	})
 	if err != nil {
 		s.denials.take(denialOf(c, ev), c, 0)

@@ -3,6 +3,8 @@ package server
 import (
 	"bufio"
 	"encoding/hex"
+	"fmt"
+	"hash/crc32"
 	"io"
 	"mime"
 	"mime/multipart"
@@ -16,8 +18,10 @@ import (
 	"testing"
 	"time"
 
+	"github.com/avouch-dev/avouch/apikey"
 	"github.com/avouch-dev/avouch/audit"
 	"github.com/avouch-dev/avouch/internal/mail"
+	"github.com/avouch-dev/avouch/tenantdb"
 )
 
 // postbox is an SMTP server that keeps what it is given.
@@ -162,6 +166,65 @@ func (s *site) nowhere(t *testing.T, n *live, box *postbox, secret string) {
 	}
 }
 
+// TestLeakedKeyInAPath: the likeliest mistake, a key for its key_id, is a leak whatever the method and wherever it leads.
+func TestLeakedKeyInAPath(t *testing.T) {
+	t.Parallel()
+	for _, public := range []string{"", "https://avouch.example"} {
+		s, box := newSite(t), newPostbox(t)
+		s.issuer = public
+		n := s.start(t, func(c *Config) {
+			c.PublicURL, c.TrustedProxies, c.Mail = public, []string{"127.0.0.1"}, mail.Config{Server: box.addr, From: "avouch@avouch.example"}
+		})
+		acme := n.organisation(t, "Acme")
+		made, err := n.Keys.Create(t.Context(), tenantdb.System(acme.id, "test"), apikey.NewKey{Name: "the leaky one", Kind: apikey.Data})
+		must(t, err)
+		key := made.Secret.Expose()
+		for i, q := range []ask{
+			{Method: "GET", Path: "/api/v1/keys/" + key, Key: acme.key}, {Method: "POST", Path: "/api/v1/keys/" + key + "/revoke"},
+			{Method: "PUT", Path: "/api/v1/key-owners/" + strings.ReplaceAll(key, "_", "%255F"), Body: "{}"},
+			{Method: "GET", Path: "/nowhere/" + strings.ReplaceAll(key, "_", "%5f")}, {Method: "GET", Path: "/agents/" + key + "/did.json"},
+		} {
+			a := n.call(t, q).want(t, http.StatusBadRequest)
+			if !strings.Contains(a.text("detail"), "key_id") || strings.Contains(a.Raw, key) || a.Header.Get("Location") != "" {
+				t.Errorf("%s: %s", a.asked, a.Raw)
+			}
+			found := n.entries(t, acme.id, "key.leaked")
+			if len(found) != i+1 || found[i].Target.ID != made.ID || found[i].Request.String() != a.Header.Get("X-Request-Id") {
+				t.Errorf("%s: %d entries", a.asked, len(found))
+			}
+		}
+		if k, err := n.Keys.Get(t.Context(), tenantdb.System(acme.id, "test"), made.ID); err != nil || k.LeakedAt.IsZero() {
+			t.Errorf("it is not marked: %v", err)
+		}
+		eventually(t, "the owner's mail arrives", func() bool { return len(box.all()) == 1 })
+		s.nowhere(t, n, box, key)
+	}
+}
+
+// TestCredentialsThatDisagree: who sends two is told so, and who sends none is told both ways to send one.
+func TestCredentialsThatDisagree(t *testing.T) {
+	t.Parallel()
+	n := newSite(t).start(t)
+	acme := n.organisation(t, "Acme")
+	other, _ := n.newKey(t, acme, nil)
+	for what, c := range map[string]struct {
+		header map[string]string
+		status int
+		says   string
+	}{
+		"none":     {nil, http.StatusUnauthorized, "X-API-Key"},
+		"two":      {map[string]string{"Authorization": "Bearer " + acme.key, "X-API-Key": other}, http.StatusUnauthorized, "Two different credentials"},
+		"no key":   {map[string]string{"Authorization": "Basic eDp5"}, http.StatusUnauthorized, "X-API-Key"},
+		"one":      {map[string]string{"X-API-Key": acme.key}, http.StatusOK, ""},
+		"one, two": {map[string]string{"Authorization": "Bearer " + acme.key, "X-API-Key": acme.key}, http.StatusOK, ""},
+	} {
+		a := n.call(t, ask{Method: "GET", Path: "/api/v1/organisation", Header: c.header})
+		if a.Status != c.status || !strings.Contains(a.text("detail"), c.says) {
+			t.Errorf("%s: %d %s", what, a.Status, a.Raw)
+		}
+	}
+}
+
 func TestLeakedKeyOverPlainHTTP(t *testing.T) {
 	t.Parallel()
 	s, box := newSite(t), newPostbox(t)
@@ -184,7 +247,7 @@ func TestLeakedKeyOverPlainHTTP(t *testing.T) {
 			t.Errorf("%s: %d entries", a.asked, found)
 		}
 	}
-	eventually(t, "the owner's mail arrives", func() bool { return len(box.all()) == 4 })
+	eventually(t, "the owner's mail arrives", func() bool { return len(box.all()) == 1 })
 	s.nowhere(t, n, box, acme.key)
 }
 
@@ -208,6 +271,36 @@ func TestLeakedNonsense(t *testing.T) {
 	eventually(t, "the real one's mail arrives", func() bool { return len(box.all()) == 1 })
 	if found := n.entries(t, acme.id, "key.leaked"); len(found) != 1 {
 		t.Errorf("%d entries", len(found))
+	}
+}
+
+// wrongSecret is a key's id with the secret of nobody, another one for each n, and the right checksum.
+func wrongSecret(key string, n int) string {
+	const digits = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
+	body := key[:21] + fmt.Sprintf("%043d", n)
+	sum, out := crc32.ChecksumIEEE([]byte(body)), [6]byte{}
+	for i := range out {
+		out[5-i] = digits[sum%62]
+		sum /= 62
+	}
+	return body + string(out[:])
+}
+
+// TestLeakedNonsenseIsCounted: unknown keys in the addresses of requests are looked up as often as in headers, and no more often:
+// both count as one. A key that this server knows is told of all the same.
+func TestLeakedNonsenseIsCounted(t *testing.T) {
+	t.Parallel()
+	s := newSite(t)
+	n := s.start(t, func(c *Config) { c.UnknownKeys = 3 })
+	acme := n.organisation(t, "Acme")
+	n.get(t, "/api/v1/organisation", acme.key).want(t, http.StatusOK)
+	for i := range 3 {
+		n.get(t, "/api/v1/keys?k="+wrongSecret(acme.key, i), "").want(t, http.StatusBadRequest)
+	}
+	n.get(t, "/api/v1/keys", wrongSecret(acme.key, 3)).want(t, http.StatusTooManyRequests)
+	n.get(t, "/api/v1/keys?k="+acme.key, "").want(t, http.StatusBadRequest)
+	if found := n.entries(t, acme.id, "key.leaked"); len(found) != 1 {
+		t.Errorf("%d entries of the known key", len(found))
 	}
 }
 

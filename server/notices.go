@@ -7,8 +7,11 @@ import (
 	"log/slog"
 	"net/http"
 	netmail "net/mail"
+	"strconv"
+	"strings"
 	"time"
 
+	"github.com/avouch-dev/avouch/apikey"
 	"github.com/avouch-dev/avouch/incident"
 	"github.com/avouch-dev/avouch/internal/mail"
 	"github.com/avouch-dev/avouch/internal/web"
@@ -76,8 +79,16 @@ func (s *Server) resolve(ctx context.Context, j mail.Job) (to string, data any, 
 			return "", nil, fmt.Errorf("server.resolve: %w", err)
 		}
 		return o.ContactEmail, mail.KeyLeakedData{
-			Organisation: o.Name, KeyName: k.Name, Hint: k.Hint, Where: j.IDs["where"], When: j.IDs["at"], RequestID: j.IDs["request"], URL: s.URL() + "/docs#create-key",
+			Organisation: o.Name, KeyID: k.ID, KeyName: k.Name, Hint: k.Hint, Where: j.IDs["where"], When: j.IDs["at"], RequestID: j.IDs["request"], URL: s.URL() + "/docs#rotate-key",
+			Revoked: !k.RevokedAt.IsZero(), Left: keysLeft(j.IDs["left"]),
 		}, nil
+	case mail.KeyExpiring:
+		d, err := s.keysExpiring(ctx, c, j)
+		if err != nil || len(d.Keys) == 0 {
+			return "", nil, err
+		}
+		d.Organisation = o.Name
+		return o.ContactEmail, d, nil
 	case mail.Incident:
 		id, err := incident.ParseID(j.IDs["incident"])
 		if err != nil {
@@ -99,6 +110,43 @@ func (s *Server) resolve(ctx context.Context, j mail.Job) (to string, data any, 
 		return o.ContactEmail, data, nil
 	}
 	return "", nil, fmt.Errorf("server.resolve: no template %q", j.Template)
+}
+
+// keysLeft is a count of keys for people: more than a number were not counted.
+func keysLeft(n string) string {
+	if n == strconv.Itoa(apikey.MostLeft) {
+		return "at least " + n
+	}
+	return n
+}
+
+// keysExpiring is what a mail says of keys that end soon, but for those that ended or were replaced since it was queued.
+func (s *Server) keysExpiring(ctx context.Context, c tenantdb.Caller, j mail.Job) (mail.KeyExpiringData, error) {
+	d := mail.KeyExpiringData{Days: j.IDs["days"] + " days", URL: s.URL() + "/docs#rotate-key"}
+	if j.IDs["days"] == "1" {
+		d.Days = "1 day"
+	}
+	named := strings.Fields(j.IDs["keys"])
+	all, err := strconv.Atoi(j.IDs["count"])
+	if err != nil {
+		return d, fmt.Errorf("server.resolve: %w", err)
+	}
+	d.More = max(all-len(named), 0)
+	for _, id := range named {
+		k, err := s.Keys.Get(ctx, c, id)
+		if err != nil {
+			return d, fmt.Errorf("server.resolve: %w", err)
+		}
+		if !k.RevokedAt.IsZero() || k.ReplacedBy != "" {
+			continue
+		}
+		one := mail.ExpiringKey{Name: k.Name, Hint: k.Hint, Owner: k.GivenTo, When: k.ExpiresAt.UTC().Format(time.RFC1123)}
+		if !k.At.IsZero() {
+			one.LastUsed = k.At.UTC().Format(time.RFC1123)
+		}
+		d.Keys = append(d.Keys, one)
+	}
+	return d, nil
 }
 
 // tellOfIncident asks for a notice in the transaction that opens the incident.

@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"errors"
 	"net/http"
+	"net/netip"
 	"strings"
 	"testing"
 
@@ -165,6 +166,16 @@ func TestRecheck(t *testing.T) {
 	}
 	must(t, n.Org.Resume(t.Context(), tenantdb.System(acme.id, "operator"), "test"))
 	must(t, n.recheck(t.Context(), owner))
+	inside := web.RequestMeta{Address: netip.MustParseAddr("192.0.2.1")}
+	key, id = n.newKey(t, acme, map[string]any{"kind": "owner"})
+	c, err := n.Keys.Authenticate(t.Context(), key, inside)
+	must(t, err)
+	for _, network := range []string{"192.0.2.0/24", "10.0.0.0/8"} {
+		n.call(t, ask{Method: "PATCH", Path: "/api/v1/keys/" + id, Key: acme.key, Body: map[string]any{"allowed_cidrs": []string{network}}}).want(t, http.StatusOK)
+		if err := n.recheck(t.Context(), c); (err == nil) != (network == "192.0.2.0/24") {
+			t.Errorf("from an address of a stream's, with the key for %s alone: %v", network, err)
+		}
+	}
 	agent := tenantdb.NewCaller(tenantdb.CallerSpec{Tenant: acme.id, Actor: audit.Actor{Kind: audit.ActorAgent, ID: "x"}})
 	if err := n.recheck(t.Context(), agent); !problem.Is(err, problem.Denied) {
 		t.Errorf("an agent: %v", err)

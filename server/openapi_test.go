@@ -80,6 +80,50 @@ func TestOpenAPI(t *testing.T) {
 	}
 }
 
+// TestKeysAreDescribed: who writes a client for keys finds in the document what is refused, and when.
+func TestKeysAreDescribed(t *testing.T) {
+	t.Parallel()
+	n := newSite(t).start(t)
+	doc := n.get(t, "/openapi.json", "").want(t, http.StatusOK).Body
+	for id, statuses := range map[string][]string{
+		"create-key": {"403", "409", "429"}, "update-key": {"412", "429"}, "rotate-key": {"409", "429"}, "import-keys": {"409", "429"}, "verify-key": {"403", "429"}, "put-key-owner": {"412", "429"},
+	} {
+		for _, o := range n.operations(t) {
+			for _, status := range statuses {
+				if o.id == id && o.described["responses"].(map[string]any)[status] == nil {
+					t.Errorf("%s does not say when it fails with %s", id, status)
+				}
+			}
+		}
+	}
+	schemas := doc["components"].(map[string]any)["schemas"].(map[string]any)
+	for place, bound := range map[string]float64{
+		"RateLimit limit maximum": 1e9, "RateLimit limit minimum": 1, "RateLimit duration_seconds maximum": 31 * 86400, "RateLimit duration_seconds minimum": 1,
+		"KeyRequest cost maximum": 1e6, "KeyRequest cost minimum": 0, "Wanted max_uses maximum": 1e15, "ForeignKey max_uses maximum": 1e15,
+	} {
+		words, found := strings.Fields(place), false
+		for name, s := range schemas {
+			if strings.HasSuffix(name, words[0]) {
+				field := s.(map[string]any)["properties"].(map[string]any)[words[1]].(map[string]any)
+				if found = true; field[words[2]] != bound {
+					t.Errorf("%s: %v, want %v", place, field[words[2]], bound)
+				}
+			}
+		}
+		if !found {
+			t.Errorf("nothing describes %s", words[0])
+		}
+	}
+	for _, name := range []string{"KeyRequest key", "KeyRequest scopes", "Wanted name", "Wanted scopes", "RateLimit name", "ForeignKey hash"} {
+		words := strings.Fields(name)
+		for schema, s := range schemas {
+			if field, ok := s.(map[string]any)["properties"].(map[string]any)[words[1]].(map[string]any); strings.HasSuffix(schema, words[0]) && (!ok || field["examples"] == nil) {
+				t.Errorf("%s of %s has no example: %v", words[1], schema, field)
+			}
+		}
+	}
+}
+
 // withoutBody are operations whose answer is no JSON: an event stream, an archive, a document of another standard.
 func withoutBody(id string) bool {
 	return slices.Contains([]string{"stream-audit-entries", "export-audit-log", "agent-did"}, id)
@@ -91,7 +135,10 @@ func (o operation) checkResponses(t *testing.T, schemas map[string]any) {
 	success := 0
 	for status, r := range responses {
 		content, _ := r.(map[string]any)["content"].(map[string]any)
-		if status == "default" {
+		if status == "default" || status[0] == '4' {
+			if text, _ := r.(map[string]any)["description"].(string); text == "" {
+				t.Errorf("%s: nothing says when it fails with %s", o.id, status)
+			}
 			schema := content["application/problem+json"].(map[string]any)["schema"].(map[string]any)
 			if schema["$ref"] != "#/components/schemas/Problem" || schemas["Problem"] == nil {
 				t.Errorf("%s: a failure is %v", o.id, schema)

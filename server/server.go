@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"os"
 	"sync"
 	"time"
 
@@ -108,10 +109,33 @@ func (s *Server) openKeys(ctx context.Context) (err error) {
 	if err := keyring.CreateStore(ctx, s.cfg.KeyStore, store); err != nil {
 		return fmt.Errorf("server.Open: %w", err)
 	}
-	s.Ring, err = keyring.New(ctx, keyring.Config{Dir: s.cfg.KeyStore, Platform: s.Platform, Wrapper: store})
+	pepper, err := keyring.LoadPepper(s.cfg.Pepper, s.cfg.PepperFile)
+	if err != nil {
+		return fmt.Errorf("server.Open: AVOUCH_API_KEY_PEPPER_FILE or AVOUCH_API_KEY_PEPPER: %w", err)
+	}
+	s.Ring, err = keyring.New(ctx, keyring.Config{Dir: s.cfg.KeyStore, Platform: s.Platform, Wrapper: store, Pepper: pepper})
 	if err != nil {
 		return fmt.Errorf("server.Open: %w", err)
 	}
+	return nil
+}
+
+// openAPIKeys makes the room of keys.
+func (s *Server) openAPIKeys() error {
+	cfg := apikey.Config{DB: s.DB, Ring: s.Ring, ServiceQuota: limit(s.cfg.ServiceQuota), KeysPerOwner: s.cfg.KeysPerOwner, UnknownPerMinute: s.cfg.UnknownKeys, Refused: s.keyRefused, Now: s.now}
+	if s.cfg.KeysPerOwner < 0 {
+		return fmt.Errorf("%w: AVOUCH_KEYS_PER_OWNER is below zero", ErrConfig)
+	}
+	if s.cfg.GitHubKeysFile != "" {
+		list, err := os.ReadFile(s.cfg.GitHubKeysFile)
+		if err == nil {
+			cfg.GitHubKeys, err = apikey.ParseGitHubKeys(list)
+		}
+		if err != nil {
+			return fmt.Errorf("%w: AVOUCH_GITHUB_KEYS_FILE: %w", ErrConfig, err)
+		}
+	}
+	s.Keys = apikey.New(cfg)
 	return nil
 }
 
@@ -129,7 +153,9 @@ func (s *Server) openRooms(ctx context.Context) (err error) {
 	}
 	issuer := s.set.public.String()
 	s.denials = newDenials(s.DB, s.log)
-	s.Keys = apikey.New(apikey.Config{DB: s.DB, Ring: s.Ring, ServiceQuota: limit(s.cfg.ServiceQuota), Refused: s.keyRefused})
+	if err := s.openAPIKeys(); err != nil {
+		return err
+	}
 	s.Org = org.New(org.Config{
 		DB: s.DB, Ring: s.Ring, FirstKey: s.Keys, MonthlyQuota: limit(s.cfg.TenantQuota), SignUp: s.cfg.SignUp, SignUpsPerHour: s.cfg.signUps(),
 	})
@@ -159,7 +185,7 @@ func (s *Server) routes() {
 	s.api = web.New(web.Config[tenantdb.Caller]{
 		Title: "Avouch", Version: s.cfg.Version, Description: description, Tags: tags,
 		PublicURL: s.set.public, TrustedProxies: s.set.proxies,
-		Authenticate: s.authenticate, Allow: allow, Refused: s.refused, Leaked: s.leaked,
+		Authenticate: s.authenticate, Allow: allow, Admit: s.Keys.Admit, Refused: s.refused, Leaked: s.leaked,
 		Idempotency: &idempotency{db: s.DB, ring: s.Ring},
 		Logger:      s.log, Metrics: s.metrics, Tracer: s.traces.provider,
 	})
@@ -232,6 +258,11 @@ func (s *Server) Close() {
 	s.work.Wait()
 	if s.denials != nil {
 		s.denials.flush(ctx)
+	}
+	if s.Keys != nil { // each use of a key is to be in its organisation's log
+		if err := errors.Join(s.Keys.Flush(ctx), s.Keys.Renew(ctx)); err != nil {
+			s.log.WarnContext(ctx, "uses of keys were not written down", "error", err)
+		}
 	}
 	if s.DB != nil {
 		s.DB.Close()

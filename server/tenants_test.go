@@ -19,6 +19,7 @@ import (
 type victim struct {
 	party
 	log   string
+	whole string            // a key of its own
 	ids   map[string]string // by what a path calls it
 	words map[string]string // what no answer to another may hold
 }
@@ -26,21 +27,24 @@ type victim struct {
 func (n *live) victim(t testing.TB) victim {
 	t.Helper()
 	v := victim{party: n.organisation(t, "Victim"), ids: map[string]string{}}
-	_, key := n.newKey(t, v.party, map[string]any{"name": "the victim's key", "metadata": map[string]any{"note": "the victim's note"}})
+	whole, key := n.newKey(t, v.party, map[string]any{"name": "the victim's key", "metadata": map[string]any{"note": "the victim's note"}})
 	n.call(t, ask{Method: "POST", Path: "/api/v1/scopes", Key: v.key, Body: map[string]any{"name": "victim:scope", "risk": "low", "description": "the victim's scope"}}).want(t, http.StatusCreated)
 	agent := n.call(t, ask{Method: "POST", Path: "/api/v1/agents/register", Key: v.key, Body: map[string]any{
 		"name": "the victim's agent", "description": "the victim's words", "capabilities": []string{"victim:scope"},
 	}}).want(t, http.StatusCreated)
 	n.call(t, ask{Method: "PATCH", Path: "/api/v1/agents/" + agent.text("agent_id"), Key: v.key, Body: map[string]any{"visibility": "none"}, Header: map[string]string{"If-Match": agent.Header.Get("ETag")}}).want(t, http.StatusOK)
+	n.call(t, ask{Method: "PUT", Path: "/api/v1/key-owners/user_17", Key: v.key, Body: map[string]any{"metadata": map[string]any{"note": "the victim's note"}}}).want(t, http.StatusOK)
 	proof := n.get(t, "/api/v1/audit/proofs/0", v.key).want(t, http.StatusOK)
 	v.log = proof.text("log_id")
 	v.ids = map[string]string{
 		"/api/v1/agents/{id}": agent.text("agent_id"), "/agents/{id}": agent.text("agent_id"), "{jti}": agent.text("jti"), "/api/v1/keys/{id}": key, "/api/v1/requests/{id}": agent.Header.Get("X-Request-Id"), "{seq}": "4",
+		"{owner}": "user_17",
 	}
 	v.words = map[string]string{
 		"organisation": v.id.String(), "name": "Victim", "contact": "owner@victim", "anything": "the victim's", "scope": "victim:scope", "key": key, "agent": agent.text("agent_id"),
 		"token": agent.text("token"), "token id": agent.text("jti"), "owner key": v.key, "log": v.log, "leaf": proof.text("leaf"),
 	}
+	v.whole = whole
 	return v
 }
 
@@ -63,7 +67,10 @@ func (v victim) path(t testing.TB, path string) string {
 func (v victim) bodies() map[string]any {
 	return map[string]any{
 		"update-agent": map[string]any{"name": "taken"}, "set-agent-scopes": map[string]any{"scopes": []string{"read:email"}}, "issue-token": map[string]any{},
-		"update-key": map[string]any{"name": "taken"}, "update-organisation": map[string]any{"name": "Taken"},
+		"rotate-key": map[string]any{"overlap_seconds": 60}, "revoke-key": map[string]any{"children": true}, "put-key-owner": map[string]any{"max_keys": 2}, "verify-key": map[string]any{"key": v.whole},
+		"import-keys":            map[string]any{"keys": []any{map[string]any{"hash": strings.Repeat("ab", 32), "name": "mine"}}},
+		"secret-scanning-github": []any{map[string]any{"token": "x", "type": "y", "url": "", "source": ""}},
+		"update-key":             map[string]any{"name": "taken"}, "update-organisation": map[string]any{"name": "Taken"},
 		"create-key": map[string]any{"name": "mine", "kind": "service"}, "register-agent": map[string]any{"name": "mine"},
 		"add-scope": map[string]any{"name": "do:mine", "risk": "low", "description": "x"}, "sign-up": map[string]any{"name": "Third"},
 		"state-audit-events": map[string]any{"action": "x"}, "verify": map[string]any{"token": v.words["token"], "target_resource": "here", "scopes_requested": []string{"read:email"}},
@@ -75,7 +82,7 @@ func (n *live) state(t testing.TB, v victim) string {
 	t.Helper()
 	var b strings.Builder
 	for _, path := range []string{
-		"/api/v1/organisation", "/api/v1/keys", "/api/v1/agents", "/api/v1/scopes", "/api/v1/incidents", "/api/v1/agents/" + v.ids["/api/v1/agents/{id}"] + "/tokens",
+		"/api/v1/organisation", "/api/v1/keys", "/api/v1/key-owners", "/api/v1/agents", "/api/v1/scopes", "/api/v1/incidents", "/api/v1/agents/" + v.ids["/api/v1/agents/{id}"] + "/tokens",
 	} {
 		b.WriteString(n.get(t, path, v.key).want(t, http.StatusOK).Raw)
 	}
@@ -111,8 +118,9 @@ func TestOtherTenantGetsNothing(t *testing.T) {
 				t.Errorf("%s shows the victim's %s: %.300s", o.id, what, seen)
 			}
 		}
-		// The number of an entry names one of the asker's own log; whatever else stands in a path is the victim's.
-		if strings.Contains(o.path, "{") && !strings.Contains(o.path, "{seq}") && status != http.StatusNotFound {
+		// The number of an entry names one of the asker's own log, and to whom keys are given is in the asker's own words;
+		// whatever else stands in a path is the victim's.
+		if strings.Contains(o.path, "{") && !strings.Contains(o.path, "{seq}") && !strings.Contains(o.path, "{owner}") && status != http.StatusNotFound {
 			t.Errorf("%s on another's is %d, and not 404: %.300s", o.id, status, seen)
 		}
 	}
@@ -213,7 +221,8 @@ func TestEveryRouteWithoutAKey(t *testing.T) {
 			}
 		}
 	}
-	if want := []string{"agent-did", "sign-up"}; !slices.Equal(strangers, want) {
+	// What GitHub says is signed.
+	if want := []string{"agent-did", "secret-scanning-github", "sign-up"}; !slices.Equal(strangers, want) {
 		t.Errorf("strangers may ask %v, and were meant to ask %v", strangers, want)
 	}
 	n.call(t, ask{Method: "POST", Path: "/api/v1/organisations", Body: map[string]any{"name": "A"}}).want(t, http.StatusForbidden)

@@ -37,6 +37,7 @@ type CallerSpec struct {
 	// CallerRequestID is the caller's own, kept beside ours for correlation and never used to tell duplicates.
 	CallerRequestID string
 	Address         netip.Addr
+	Metered         bool // the credential's uses are counted, and limited
 }
 
 // NewCaller makes a Caller of someone who has been authenticated.
@@ -62,6 +63,9 @@ func (c Caller) RequestID() audit.RequestID { return c.spec.RequestID }
 
 // Address is where the request came from; invalid for the system.
 func (c Caller) Address() netip.Addr { return c.spec.Address }
+
+// Metered reports whether uses of the caller's credential are counted.
+func (c Caller) Metered() bool { return c.spec.Metered }
 
 // Scopes are what the caller's credential allows.
 func (c Caller) Scopes() []string { return slices.Clone(c.spec.Scopes) }

@@ -19,6 +19,9 @@ import (
 // errRetry says that an item was not appended for want of room in its batch's counter, though some is left.
 var errRetry = errors.New("try again in the next batch")
 
+// mostTries is how often an item may lose a counter to other servers.
+const mostTries = 16
+
 // errUncertain says that a statement was sent and its outcome is not known.
 var errUncertain = errors.New("outcome unknown")
 
@@ -35,12 +38,29 @@ type batchWork struct {
 }
 
 type counterAsk struct {
-	spend  Spend
+	spend  Spend // of any amount
 	left   int64 // what the database said was left, once it has answered
+	period int64 // which the counter is in, then
 	locked bool
 }
 
-func (w *batchWork) build(batch []*item) {
+// anew is when the counter's window ends.
+func (c counterAsk) anew() time.Time {
+	if c.spend.Window == 0 || !c.locked {
+		return time.Time{}
+	}
+	return time.UnixMilli(c.period).Add(c.spend.Window)
+}
+
+// told is what a spender learns of the counter: that less than nothing is left, after its limit was lowered, is nothing to it.
+func (c counterAsk) told() int64 {
+	if !c.locked {
+		return Unknown
+	}
+	return max(c.left, 0)
+}
+
+func (w *batchWork) build(batch []*item, now time.Time) {
 	w.nonce = rand.Int64()
 	w.params.reset(w.nonce)
 	w.tenants, w.counters = w.tenants[:0], w.counters[:0]
@@ -64,12 +84,18 @@ func (w *batchWork) build(batch []*item) {
 		for _, s := range it.spends {
 			a[pSpendItem].int32(int32(n))
 			a[pSpendCounter].int32(int32(w.counter(s) + 1))
+			a[pSpendAmount].int64(s.amount())
 		}
 	}
 	for _, c := range w.counters {
 		a[pCounterTenant].int32(int32(w.index(c.spend.Tenant) + 1))
 		a[pCounterSubject].text(c.spend.Subject)
-		a[pCounterPeriod].int32(c.spend.Period)
+		period, window := c.spend.Period, int64(1)
+		if c.spend.Window > 0 {
+			period, window = now.UnixMilli(), c.spend.Window.Milliseconds()
+		}
+		a[pCounterPeriod].int64(period)
+		a[pCounterWindow].int64(window)
 		a[pCounterLimit].int64(c.spend.Limit)
 	}
 }
@@ -90,9 +116,10 @@ func (w *batchWork) index(t TenantID) int {
 	return i
 }
 
-// counter is the place of a spend among the batch's counters. Of spends of one counter that differ in limit or period, one
-// gets it and the others are tried again.
+// counter is the place of a spend among the batch's counters. Of spends of one counter that differ in limit, period or
+// window, one gets it and the others are tried again.
 func (w *batchWork) counter(s Spend) int {
+	s.Amount, s.Look = 0, false
 	i := slices.IndexFunc(w.counters, func(c counterAsk) bool { return c.spend == s })
 	if i < 0 {
 		i = len(w.counters)
@@ -105,7 +132,7 @@ func (w *batchWork) counter(s Spend) int {
 // locked for too long.
 func (db *DB) commit(ctx context.Context, pool *pgxpool.Pool, w *batchWork, batch []*item) error {
 	start := time.Now()
-	w.build(batch)
+	w.build(batch, db.now())
 	w.floors = db.known(w.tenants)
 	err := db.send(ctx, pool, w)
 	if err == nil {
@@ -147,7 +174,7 @@ func (db *DB) send(ctx context.Context, pool *pgxpool.Pool, w *batchWork) error 
 }
 
 func (db *DB) exec(ctx context.Context, conn *pgx.Conn, w *batchWork) error {
-	if _, err := conn.Prepare(ctx, "append", appendSQL); err != nil {
+	if _, err := conn.Prepare(ctx, "append", db.appendSQL); err != nil {
 		return fmt.Errorf("tenantdb: prepare: %w", err)
 	}
 	rr := conn.PgConn().ExecPrepared(ctx, "append", w.params.values(), binaryFormat, binaryFormat)
@@ -176,7 +203,8 @@ func (w *batchWork) outcome(batch []*item) error {
 	for _, r := range w.rows {
 		switch {
 		case r.counter && r.index >= 0 && r.index < len(w.counters):
-			w.counters[r.index].locked, w.counters[r.index].left = true, r.b-r.a
+			c := &w.counters[r.index]
+			c.locked, c.left, c.period = true, r.b-r.a, r.n
 		case !r.counter && r.index >= 0 && r.index < len(heads):
 			heads[r.index] = lockedHead{true, Epoch(r.a), r.b, r.n}
 		default:
@@ -189,7 +217,13 @@ func (w *batchWork) outcome(batch []*item) error {
 		if it.err = w.verdict(it, heads, spent); it.err != nil {
 			continue
 		}
-		it.pos = it.pos[:0]
+		it.pos, it.left = it.pos[:0], it.left[:0]
+		for _, s := range it.spends {
+			w.counters[w.counter(s)].left -= s.amount()
+		}
+		for _, s := range it.spends { // once all are taken: two may take from one counter
+			it.left = append(it.left, w.counters[w.counter(s)].told())
+		}
 		for i := range it.drafts {
 			d := &it.drafts[i]
 			t := w.index(d.head.Tenant)
@@ -210,7 +244,7 @@ func (w *batchWork) spent(batch []*item) []bool {
 	asked := make([]int64, len(w.counters))
 	for _, it := range batch {
 		for _, s := range it.spends {
-			asked[w.counter(s)]++
+			asked[w.counter(s)] += s.amount()
 		}
 	}
 	spent := make([]bool, len(w.counters))
@@ -218,6 +252,16 @@ func (w *batchWork) spent(batch []*item) []bool {
 		spent[i] = !c.locked || asked[i] > c.left
 	}
 	return spent
+}
+
+// takes is how much an item takes from a counter in all.
+func (w *batchWork) takes(it *item, counter int) (sum int64) {
+	for _, s := range it.spends {
+		if w.counter(s) == counter {
+			sum += s.amount()
+		}
+	}
+	return sum
 }
 
 // lockedHead is a head as the statement found it.
@@ -241,17 +285,51 @@ func (w *batchWork) verdict(it *item, heads []lockedHead, spent []bool) error {
 	if stale != nil {
 		return &StaleError{stale}
 	}
+	return w.retry(it, spent)
+}
+
+// retry says what becomes of an item of which some counter cannot serve all who ask in this batch: it is refused if there
+// was too little for it alone, and else tried again. Whoever comes first gets what is left, next time. Who only looks is
+// never refused.
+func (w *batchWork) retry(it *item, spent []bool) error {
+	var refused *SpentError
+	again, never := false, false
 	for _, s := range it.spends {
 		c := w.counter(s)
-		if !spent[c] {
+		takes := w.takes(it, c)
+		if !spent[c] || takes == 0 {
 			continue
 		}
-		if w.counters[c].locked && w.counters[c].left <= 0 || it.tries > 16 {
-			return &SpentError{s}
+		again = true
+		k := w.counters[c]
+		if !k.locked || k.left >= takes {
+			continue
 		}
-		w.counters[c].left-- // whoever comes first gets what is left, next time
-		it.tries++
-		return errRetry
+		anew := k.anew()
+		if refused == nil {
+			refused = &SpentError{Spend: s, Left: max(k.left, 0)}
+		}
+		if anew.After(refused.Anew) {
+			refused.Anew = anew
+		}
+		never = never || anew.IsZero() || takes > s.Limit
 	}
-	return nil
+	switch {
+	case refused != nil && never:
+		refused.Anew = time.Time{}
+		return refused
+	case refused != nil:
+		return refused
+	case !again:
+		return nil
+	}
+	if it.tries++; it.tries > mostTries {
+		return unavailable(errors.New("others were faster each time"))
+	}
+	for _, s := range it.spends {
+		if c := w.counter(s); spent[c] {
+			w.counters[c].left -= s.amount()
+		}
+	}
+	return errRetry
 }

@@ -19,7 +19,10 @@
 //     that cannot be known the error is problem.Uncertain: TestUnknownOutcomeSaysSo, TestGroupTellsTheTruthToWhoGoes,
 //     TestPanicTellsTheBatch. Nobody waits for one for ever: TestNobodyIsLeftInTheQueue, TestPanicOfACallerWhoDrives.
 //  6. A held head delays its own tenant, not the others: TestHeldHeadDelaysOnlyItsTenant.
-//  7. A counter is never exceeded, on any number of servers: TestCounterNeverExceeded.
+//  7. A counter is never exceeded, on any number of servers: TestCounterNeverExceeded, TestSpendExactly. Who takes from several
+//     takes from all or none, and is told what is left; a refusal changes nothing: TestSpendAmounts, TestSpendersOfOneBatch,
+//     TestSpendModel. A window begins with the first that is taken after the last has ended, and a clock that is behind
+//     begins none: TestSpendWindows. Who looks takes nothing: TestSpendLooks.
 //  8. The log cannot be changed by the server's role: TestLogIsInsertOnly. A role with more rights than the server
 //     needs is refused at start: TestRefusesPowerfulRole.
 //  9. When the door is closed, every caller has an outcome, soon, and nothing is left running: TestCloseWithFullQueue,

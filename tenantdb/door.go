@@ -49,21 +49,23 @@ type DB struct {
 	now      func() time.Time
 	patience time.Duration
 	observe  func([]*item, time.Duration)
-	lane     *lane
-	stop     context.CancelFunc
-	ended    sync.WaitGroup
-	locking  chan struct{} // see AppendLocked
-	closed   atomic.Bool
-	inside   sync.RWMutex       // read-locked by each Append: Close waits for those that wait for an outcome
-	life     context.Context    // ends when Close will wait no longer for outcomes that are unknown
-	abandon  context.CancelFunc // ends life
-	heads    headMemory
-	jobs     *river.Client[pgx.Tx]
+	// appendSQL is what this release appends with; tests have that of older ones.
+	appendSQL string
+	lane      *lane
+	stop      context.CancelFunc
+	ended     sync.WaitGroup
+	locking   chan struct{} // see AppendLocked
+	closed    atomic.Bool
+	inside    sync.RWMutex       // read-locked by each Append: Close waits for those that wait for an outcome
+	life      context.Context    // ends when Close will wait no longer for outcomes that are unknown
+	abandon   context.CancelFunc // ends life
+	heads     headMemory
+	jobs      *river.Client[pgx.Tx]
 }
 
 // Open connects as the server, refuses a role with more rights than that takes (see CheckRights), and starts the lane.
 func Open(ctx context.Context, cfg Config) (*DB, error) {
-	db := &DB{sealer: cfg.Sealer, log: cfg.Log, now: cfg.Now, observe: func([]*item, time.Duration) {}}
+	db := &DB{appendSQL: appendSQL, sealer: cfg.Sealer, log: cfg.Log, now: cfg.Now, observe: func([]*item, time.Duration) {}}
 	if db.now == nil {
 		db.now = time.Now
 	}
@@ -240,33 +242,40 @@ func (db *DB) closePools() {
 }
 
 // Append appends drafts, all or none, each in its tenant's log. Errors: *StaleError if a tenant's epoch has moved,
-// *SpentError if a counter has reached its limit, problem.Unavailable otherwise; in each case nothing was appended, unless
-// the error is problem.Uncertain: ctx ended before the outcome was there, or the outcome could not be found out.
+// problem.Unavailable otherwise; in each case nothing was appended, unless the error is problem.Uncertain: ctx ended before
+// the outcome was there, or the outcome could not be found out.
 //
 // It is the one operation that may span two tenants, for the verify room (ARCHITECTURE.md, "two tenants in one
 // verification"). Everyone else uses Record.
-func (db *DB) Append(ctx context.Context, drafts []Draft, spends ...Spend) ([]Position, error) {
+func (db *DB) Append(ctx context.Context, drafts []Draft) ([]Position, error) {
+	r, err := db.AppendSpending(ctx, drafts)
+	return r.Positions, err
+}
+
+// AppendSpending is Append that takes from counters in the same commit, from all or none. Its error is *SpentError, and
+// nothing was appended or taken, if one of them has not enough left.
+func (db *DB) AppendSpending(ctx context.Context, drafts []Draft, spends ...Spend) (Receipt, error) {
 	if !trace.SpanFromContext(ctx).IsRecording() { // most are not, and a span that nobody records costs as much as the queue
 		return db.put(ctx, drafts, spends)
 	}
 	ctx, span := db.tracer.Start(ctx, "log.append")
 	defer span.End()
-	pos, err := db.put(ctx, drafts, spends)
+	r, err := db.put(ctx, drafts, spends)
 	if err != nil {
 		span.RecordError(err)
 	}
-	return pos, err
+	return r, err
 }
 
 // put is the lane's, but for a closed door: nobody takes anything out of the queue any more.
-func (db *DB) put(ctx context.Context, drafts []Draft, spends []Spend) ([]Position, error) {
+func (db *DB) put(ctx context.Context, drafts []Draft, spends []Spend) (Receipt, error) {
 	if db.closed.Load() { // said at once, also while Close waits for the lock
-		return nil, unavailable(errStopping)
+		return Receipt{}, unavailable(errStopping)
 	}
 	db.inside.RLock()
 	defer db.inside.RUnlock()
 	if db.closed.Load() {
-		return nil, unavailable(errStopping)
+		return Receipt{}, unavailable(errStopping)
 	}
 	return db.lane.put(ctx, drafts, spends)
 }

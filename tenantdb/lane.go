@@ -19,8 +19,12 @@ func (e *StaleError) Error() string {
 	return fmt.Sprintf("decided at an old epoch of %d tenant(s)", len(e.Heads))
 }
 
-// SpentError says that a counter has reached its limit.
-type SpentError struct{ Spend }
+// SpentError says that less is left of a counter than a spend takes: of the first of them, if there are several.
+type SpentError struct {
+	Spend
+	Left int64
+	Anew time.Time // when the windows of all such counters have ended; zero if one of them has none, or can never serve this
+}
 
 // Error names the counter.
 func (e *SpentError) Error() string { return "spent: " + e.Subject }
@@ -46,6 +50,7 @@ type item struct {
 	drafts []Draft
 	spends []Spend
 	pos    []Position
+	left   []int64
 	err    error
 	tries  int
 	done   chan struct{}
@@ -57,6 +62,8 @@ var errNoOutcome = errors.New("no outcome")
 func newItem(drafts []Draft, spends []Spend) *item {
 	return &item{drafts: drafts, spends: spends, err: errNoOutcome, done: make(chan struct{})}
 }
+
+func (it *item) receipt() Receipt { return Receipt{it.pos, it.left} }
 
 func (it *item) finish(err error) {
 	it.err = err
@@ -109,23 +116,23 @@ func newLane(db *DB) *lane {
 }
 
 // put hands an item to the lane and waits for its outcome. A full queue refuses at once.
-func (ln *lane) put(ctx context.Context, drafts []Draft, spends []Spend) ([]Position, error) {
+func (ln *lane) put(ctx context.Context, drafts []Draft, spends []Spend) (Receipt, error) {
 	it := newItem(drafts, spends)
 	select {
 	case ln.queue <- it:
 		ln.waiting.Add(1)
 	default:
-		return nil, unavailable(errors.New("queue full"))
+		return Receipt{}, unavailable(errors.New("queue full"))
 	}
 	if !ln.db.closed.Load() { // of a closed door, Close refuses what waits
 		ln.drive(ln.turn)
 	}
 	select {
 	case <-it.done:
-		return it.pos, it.err
+		return it.receipt(), it.err
 	case <-ctx.Done():
 		// The entry may still be appended: an entry without an answer is allowed, an answer without an entry is not.
-		return nil, unknown(context.Cause(ctx))
+		return Receipt{}, unknown(context.Cause(ctx))
 	}
 }
 

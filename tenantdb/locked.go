@@ -13,28 +13,31 @@ import (
 // AppendLocked is Append for a decision that has lost to changes several times in a row: it holds the tenants' heads
 // while decide runs, so that no change can come between. It costs every other writer of those tenants the wait, and
 // idle_in_transaction_session_timeout bounds it.
-func (db *DB) AppendLocked(ctx context.Context, tenants []TenantID, decide func() ([]Draft, []Spend, error)) ([]Position, error) {
+func (db *DB) AppendLocked(ctx context.Context, tenants []TenantID, decide func() ([]Draft, []Spend, error)) (Receipt, error) {
 	slices.SortFunc(tenants, func(a, b TenantID) int { return bytes.Compare(a[:], b[:]) })
 	// A tenant that changes all the time must not take the connections that others wait on.
 	select {
 	case db.locking <- struct{}{}:
 		defer func() { <-db.locking }()
 	case <-ctx.Done():
-		return nil, unavailable(context.Cause(ctx))
+		return Receipt{}, unavailable(context.Cause(ctx))
 	}
 	floors := db.known(tenants)
 	it, err := db.holding(ctx, slices.Compact(tenants), decide)
 	if errors.Is(err, errUncertain) { // the connection is free again: settling takes one of the same
 		if lost := db.resolve([]*item{it}, floors, err); lost != nil {
-			return nil, unavailable(lost)
+			return Receipt{}, unavailable(lost)
 		}
 		err = nil
 	}
 	if err != nil {
-		return nil, err
+		return Receipt{}, err
 	}
-	return it.pos, it.err
+	return it.receipt(), it.err
 }
+
+// errNoCounter says that a spend is from a counter that has no row, or from one that it asks for by two limits.
+var errNoCounter = errors.New("no such counter")
 
 // mostLocking is how many decisions are made at once with heads in hand.
 const mostLocking = 2
@@ -67,12 +70,15 @@ func (db *DB) appendLocked(ctx context.Context, conn *pgx.Conn, tenants []Tenant
 	}
 	it := newItem(drafts, spends)
 	var w batchWork
-	w.build([]*item{it})
+	w.build([]*item{it}, db.now())
 	if err := db.exec(ctx, conn, &w); err != nil {
 		return nil, unavailable(errors.New(err.Error())) // not in doubt: nothing was committed
 	}
 	if err := w.outcome([]*item{it}); err != nil {
 		return nil, unavailable(err)
+	}
+	if errors.Is(it.err, errRetry) { // nobody else is in this batch, so again would be no better
+		return nil, unavailable(errNoCounter)
 	}
 	if it.err != nil {
 		return nil, it.err

@@ -32,7 +32,7 @@ func (db *DB) resolve(batch []*item, floors map[TenantID]int64, cause error) err
 		return unknown(errors.Join(cause, err))
 	}
 	for _, it := range batch {
-		it.err, it.pos = nil, it.pos[:0]
+		it.err, it.pos, it.left = nil, it.pos[:0], it.left[:0]
 		for i := range it.drafts {
 			d := &it.drafts[i]
 			seq, ok := found[d.entry]

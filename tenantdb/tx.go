@@ -164,6 +164,18 @@ func (db *DB) Change(ctx context.Context, c Caller, fn func(*Tx) (audit.Event, e
 	return db.changeMany(ctx, c, one(fn))
 }
 
+// ChangeAll is Change with any number of events, each an entry of its own: many things of one sort are changed together.
+func (db *DB) ChangeAll(ctx context.Context, c Caller, fn func(*Tx) ([]audit.Event, error)) error {
+	return db.changeMany(ctx, c, func(tx *Tx) ([]callerEvent, error) {
+		events, err := fn(tx)
+		out := make([]callerEvent, len(events))
+		for i, ev := range events {
+			out[i] = callerEvent{tx.caller, ev}
+		}
+		return out, err
+	})
+}
+
 func (db *DB) changeMany(ctx context.Context, c Caller, fn func(*Tx) ([]callerEvent, error)) error {
 	return db.attempt(ctx, c, lockHead, fn)
 }
@@ -279,7 +291,7 @@ func (db *DB) appendIn(ctx context.Context, conn *pgx.Conn, w *batchWork, head H
 		}
 	}
 	it := newItem(drafts, nil)
-	w.build([]*item{it})
+	w.build([]*item{it}, db.now())
 	if err := db.exec(ctx, conn, w); err != nil {
 		return nil, fmt.Errorf("tenantdb.Change: %w", err)
 	}

@@ -22,7 +22,7 @@ import (
 
 // rowsOf puts a row into each table that a migration makes, as a server of that time would: a migration that comes later
 // meets them. Whoever adds a migration adds what its tables hold.
-var rowsOf = []func(t *testing.T, db *DB, c Caller){foundationRows, agentRows}
+var rowsOf = []func(t *testing.T, db *DB, c Caller){foundationRows, agentRows, keyRows}
 
 func foundationRows(t *testing.T, db *DB, c Caller) {
 	t.Helper()
@@ -33,7 +33,7 @@ func foundationRows(t *testing.T, db *DB, c Caller) {
 		`INSERT INTO avouch.idempotency (tenant_id, actor, key, request, answer, status) VALUES (avouch.tenant(), 'key:1', 'once', '\x01', '\x02', 201)`,
 	})
 	h := head(t, db, c)
-	if _, err := db.Append(t.Context(), []Draft{draft(t, db, h, "use")}, Spend{Tenant: c.Tenant(), Subject: "verify", Period: 7, Limit: 9}); err != nil {
+	if _, err := db.AppendSpending(t.Context(), []Draft{draft(t, db, h, "use")}, Spend{Tenant: c.Tenant(), Subject: "verify", Period: 7, Limit: 9}); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := db.Record(t.Context(), c, audit.Event{Type: "test.private", Private: []audit.Field{{Name: "name", Value: "Ada"}}}); err != nil {
@@ -53,6 +53,22 @@ func agentRows(t *testing.T, db *DB, c Caller) {
 		`INSERT INTO avouch.agent_key (tenant_id, agent_id, kid, use, algorithm, public_key, created_at) VALUES (avouch.tenant(), ` + agent + `, 'k', 'signing', 'Ed25519', '\x01', now())`,
 		`INSERT INTO avouch.agent_token (tenant_id, jti, agent_id, generation, issued_at, expires_at, max_uses) VALUES (avouch.tenant(), gen_random_uuid(), ` + agent + `, 1, now(), now() + interval '1 day', 3)`,
 	})
+}
+
+func keyRows(t *testing.T, db *DB, c Caller) {
+	t.Helper()
+	inChange(t, db, c, []string{
+		`UPDATE avouch.api_key SET owner = 'ada', not_before = now(), max_uses = 7, allowed_cidrs = '{10.0.0.0/8,2001:db8::/32}',
+			rate_limits = '[{"name":"a","limit":1,"duration_seconds":60}]', shares = '{abc}', replaces = 'a', replaced_by = 'b', first_id = 'c', leaked_at = now(), noticed = 30`,
+		`INSERT INTO avouch.api_key_finder (tenant_id, finder, key_id, tenant_version, platform_version) SELECT tenant_id, sha256('y'), key_id, 1, 1 FROM avouch.api_key`,
+		`INSERT INTO avouch.api_identity (tenant_id, owner, max_keys, rate_limits, metadata, created_at) VALUES (avouch.tenant(), 'ada', 3, '[]', '{"a":1}', now())`,
+		`INSERT INTO avouch.api_key_use (tenant_id, key_id, used_at, client, refused) SELECT tenant_id, key_id, now(), '\x01', 2 FROM avouch.api_key`,
+		`INSERT INTO avouch.counter (tenant_id, subject) VALUES (avouch.tenant(), 'rate:a')`,
+	})
+	h := head(t, db, c)
+	if _, err := db.AppendSpending(t.Context(), []Draft{draft(t, db, h, "use")}, Spend{Tenant: c.Tenant(), Subject: "rate:a", Amount: 3, Window: time.Minute, Limit: 9}); err != nil {
+		t.Fatal(err)
+	}
 }
 
 func inChange(t *testing.T, db *DB, c Caller, statements []string) {
@@ -94,8 +110,16 @@ func openOlder(t *testing.T, pg *pgtest.DB, version int32) *DB {
 	say(known)
 	db := open(t, pg.URL)
 	say(version)
+	if version < 3 {
+		db.appendSQL = appendSQLBefore3
+	}
 	return db
 }
+
+// appendSQLBefore3 is how servers append that know no amounts and no windows.
+const appendSQLBefore3 = `
+SELECT echo, kind, place, a, b, n FROM avouch.append($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $14, $15, $16::bigint[]::integer[], $18)
+WHERE $13::bigint[] IS NOT NULL AND $17::bigint[] IS NOT NULL`
 
 // tables is every row of every table of the schema, past all nets.
 func tables(t *testing.T, pg *pgtest.DB) map[string][]map[string]any {

@@ -68,8 +68,8 @@ func (a *array) param() []byte {
 // batchParams are the parameters of appendSQL in their order, kept between batches.
 type batchParams struct {
 	nonce  [8]byte
-	arrays [15]array
-	out    [16][]byte
+	arrays [17]array
+	out    [18][]byte
 }
 
 // The arrays, by what they hold; the order is that of the parameters from $2 on.
@@ -85,17 +85,20 @@ const (
 	pSealed
 	pSpendItem
 	pSpendCounter
+	pSpendAmount
 	pCounterTenant
 	pCounterSubject
 	pCounterPeriod
+	pCounterWindow
 	pCounterLimit
 )
 
 func (p *batchParams) reset(nonce int64) {
 	binary.BigEndian.PutUint64(p.nonce[:], uint64(nonce))
-	for i, element := range [15]uint32{
+	for i, element := range [17]uint32{
 		pgtype.UUIDOID, pgtype.BoolOID, pgtype.Int4OID, pgtype.Int4OID, pgtype.Int8OID, pgtype.UUIDOID, pgtype.UUIDOID,
-		pgtype.ByteaOID, pgtype.ByteaOID, pgtype.Int4OID, pgtype.Int4OID, pgtype.Int4OID, pgtype.TextOID, pgtype.Int4OID, pgtype.Int8OID,
+		pgtype.ByteaOID, pgtype.ByteaOID, pgtype.Int4OID, pgtype.Int4OID, pgtype.Int8OID, pgtype.Int4OID, pgtype.TextOID,
+		pgtype.Int8OID, pgtype.Int8OID, pgtype.Int8OID,
 	} {
 		p.arrays[i].reset(element)
 	}
@@ -113,7 +116,7 @@ func (p *batchParams) values() [][]byte {
 type batchRow struct {
 	counter bool
 	index   int   // of the tenant or counter, from 0
-	a, b, n int64 // tenant: epoch, size before, entries written; counter: used before, limit
+	a, b, n int64 // tenant: epoch, size before, entries written; counter: used before, limit, period
 }
 
 // errAnswer is an answer that the batch cannot have got from the statement it sent.

@@ -57,10 +57,15 @@ func (a *Answer) append(b []byte) []byte {
 	b = web.AppendText(append(b, `,"reason":`...), a.Reason)
 	b = a.Agent.Value.append(append(b, `,"agent":`...))
 	b = web.AppendText(append(b, `,"request_id":`...), a.RequestID)
-	b = web.AppendText(append(b, `,"audit":{"log":`...), a.Audit.Log)
-	b = strconv.AppendInt(append(b, `,"seq":`...), a.Audit.Seq, 10)
-	b = web.AppendText(append(b, `,"leaf":`...), a.Audit.Leaf)
-	b = web.AppendText(append(b, `},"policy_version":`...), a.Policy)
+	b = a.Audit.append(append(b, `,"audit":`...))
+	b = web.AppendText(append(b, `,"policy_version":`...), a.Policy)
+	return append(b, '}')
+}
+
+func (e *Evidence) append(b []byte) []byte {
+	b = web.AppendText(append(b, `{"log":`...), e.Log)
+	b = strconv.AppendInt(append(b, `,"seq":`...), e.Seq, 10)
+	b = web.AppendText(append(b, `,"leaf":`...), e.Leaf)
 	return append(b, '}')
 }
 
@@ -72,12 +77,17 @@ func (a *Agent) append(b []byte) []byte {
 	b = web.AppendText(append(b, `,"agent_id":`...), a.AgentID)
 	b = web.AppendText(append(b, `,"name":`...), a.Name)
 	b = web.AppendText(append(b, `,"owner":`...), a.Owner)
-	b = append(b, `,"active_scopes":[`...)
-	for i, s := range a.ActiveScopes {
+	return append(appendTexts(append(b, `,"active_scopes":`...), a.ActiveScopes), '}')
+}
+
+// appendTexts writes a list that is never null.
+func appendTexts(b []byte, texts []string) []byte {
+	b = append(b, '[')
+	for i, s := range texts {
 		if i > 0 {
 			b = append(b, ',')
 		}
 		b = web.AppendText(b, s)
 	}
-	return append(b, `]}`...)
+	return append(b, ']')
 }

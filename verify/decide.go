@@ -2,11 +2,13 @@ package verify
 
 import (
 	"fmt"
+	"net/netip"
 	"slices"
 	"strings"
 	"time"
 
 	"github.com/avouch-dev/avouch/agent"
+	"github.com/avouch-dev/avouch/apikey"
 	"github.com/avouch-dev/avouch/tenantdb"
 )
 
@@ -36,10 +38,12 @@ type facts struct {
 	kidGone   bool  // the signing key has been revoked
 	request   Request
 	service   *tenantState
-	key       *keyState
+	key       *apikey.Use
+	address   netip.Addr   // from where it was asked
 	owner     *tenantState // nil if the token names no tenant of ours
 	agent     *agentState  // nil if the owner has no such agent
 	usesSpent bool
+	aboutKeys bool // a key is asked about, and no agent
 }
 
 // verdict is a decision, with its reason as a sentence for a person.
@@ -134,11 +138,11 @@ func addressed(f *facts) (verdict, bool) {
 	switch {
 	case f.claims.Bound() && !slices.Contains(f.claims.Audience, f.request.TargetResource):
 		return no(Denied, true, "The token is bound to other resources"), true
-	case len(f.key.resources) > 0 && !slices.Contains(f.key.resources, f.request.TargetResource):
+	case len(f.key.Resources) > 0 && !slices.Contains(f.key.Resources, f.request.TargetResource):
 		return no(Denied, true, "Your key may not ask about this resource"), true
-	case len(f.key.owners) > 0 && !slices.Contains(f.key.owners, f.owner.head.Tenant):
+	case len(f.key.Owners) > 0 && !slices.Contains(f.key.Owners, f.owner.head.Tenant):
 		return no(Denied, true, "Your key may not ask about this owner's agents"), true
-	case !f.key.may("verify") && len(f.request.ScopesRequested) > 0:
+	case !f.key.May("verify") && len(f.request.ScopesRequested) > 0:
 		return no(Denied, true, "Your key may ask who an agent is, and not for scopes"), true
 	}
 	return verdict{}, false
@@ -198,21 +202,4 @@ type agentState struct {
 	revoked       bool
 	generation    int64
 	revokedTokens []agent.TokenID // of the present generation, unexpired
-}
-
-// keyState is a key at the epoch of its tenant's state.
-type keyState struct {
-	id           string
-	scopes       []string
-	resources    []string
-	owners       []tenantdb.TenantID
-	monthlyQuota *int64
-	service      bool
-	expires      time.Time // zero: never
-	revoked      bool
-	disabled     bool
-}
-
-func (k *keyState) may(capability string) bool {
-	return slices.Contains(k.scopes, capability) || slices.Contains(k.scopes, tenantdb.Everything)
 }

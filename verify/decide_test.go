@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/avouch-dev/avouch/agent"
+	"github.com/avouch-dev/avouch/apikey"
 	"github.com/avouch-dev/avouch/audit"
 	"github.com/avouch-dev/avouch/policy"
 	"github.com/avouch-dev/avouch/tenantdb"
@@ -26,7 +27,7 @@ func given(changes ...func(*facts)) *facts {
 		},
 		request: Request{Token: "t", TargetResource: "https://harbour.example"},
 		service: tenant("harbour", "pilot:ships"), owner: tenant("acme", "weld:hulls"),
-		key:   &keyState{scopes: []string{"verify"}, service: true},
+		key:   &apikey.Use{Key: apikey.Key{Scopes: []string{"verify"}, Kind: apikey.Service}},
 		agent: &agentState{name: "Robin", scopes: []string{"read:email", "weld:hulls"}, visibility: "all", generation: 3},
 	}
 	for _, change := range changes {
@@ -56,10 +57,10 @@ func suspendedAgent(f *facts)      { f.agent.suspended = true }
 func suspendedOwner(f *facts)      { f.owner.suspended = true }
 func spent(f *facts)               { f.usesSpent, f.claims.Uses = true, 5 }
 func boundElsewhere(f *facts)      { f.claims.Audience = []string{"https://other.example"} }
-func keyOfOtherResources(f *facts) { f.key.resources = []string{"https://other.example"} }
-func keyOfOtherOwners(f *facts)    { f.key.owners = []tenantdb.TenantID{tenant("other", "").head.Tenant} }
-func keyForIdentity(f *facts)      { f.key.scopes = []string{"read:identity"} }
-func keyForEverything(f *facts)    { f.key.scopes = []string{tenantdb.Everything} }
+func keyOfOtherResources(f *facts) { f.key.Resources = []string{"https://other.example"} }
+func keyOfOtherOwners(f *facts)    { f.key.Owners = []tenantdb.TenantID{tenant("other", "").head.Tenant} }
+func keyForIdentity(f *facts)      { f.key.Scopes = []string{"read:identity"} }
+func keyForEverything(f *facts)    { f.key.Scopes = []string{tenantdb.Everything} }
 func listedForService(f *facts) {
 	f.agent.visibility, f.agent.visibleTo = "listed", []tenantdb.TenantID{f.service.head.Tenant}
 }
@@ -205,7 +206,7 @@ func TestDecide(t *testing.T) {
 	deny(t, "a key for a resource, and none is named", "Your key may not ask about this resource", keyOfOtherResources, at(""))
 	deny(t, "a key for other owners", unknownOwner, keyOfOtherOwners)
 	deny(t, "a key for other owners asks about its own", unknownOwner, keyOfOtherOwners, byItself)
-	allow(t, "a key for this owner", func(f *facts) { f.key.owners = []tenantdb.TenantID{f.owner.head.Tenant} })
+	allow(t, "a key for this owner", func(f *facts) { f.key.Owners = []tenantdb.TenantID{f.owner.head.Tenant} })
 }
 
 // TestActiveScopes: what was asked for and is there, once; all there is if nothing was asked for; nothing if the decision
@@ -240,15 +241,15 @@ func TestKeyProblem(t *testing.T) {
 		"a good key":               {func(*facts) {}, true},
 		"for identity":             {keyForIdentity, true},
 		"for everything":           {keyForEverything, true},
-		"for something else":       {func(f *facts) { f.key.scopes = []string{"audit:write"} }, false},
-		"for nothing":              {func(f *facts) { f.key.scopes = nil }, false},
-		"revoked":                  {func(f *facts) { f.key.revoked = true }, false},
-		"disabled":                 {func(f *facts) { f.key.disabled = true }, false},
+		"for something else":       {func(f *facts) { f.key.Scopes = []string{"audit:write"} }, false},
+		"for nothing":              {func(f *facts) { f.key.Scopes = nil }, false},
+		"revoked":                  {func(f *facts) { f.key.RevokedAt = f.now }, false},
+		"disabled":                 {func(f *facts) { f.key.DisabledAt = f.now }, false},
 		"gone":                     {func(f *facts) { f.key = nil }, false},
 		"of nobody":                {func(f *facts) { f.service, f.key = nil, nil }, false},
 		"of a suspended service":   {func(f *facts) { f.service.suspended = true }, false},
-		"expired now":              {func(f *facts) { f.key.expires = f.now }, false},
-		"that expires in a moment": {func(f *facts) { f.key.expires = f.now.Add(1) }, true},
+		"expired now":              {func(f *facts) { f.key.ExpiresAt = f.now }, false},
+		"that expires in a moment": {func(f *facts) { f.key.ExpiresAt = f.now.Add(1) }, true},
 	} {
 		if err := keyProblem(given(c.change)); (err == nil) != c.ok {
 			t.Errorf("a key %s: %v", what, err)
@@ -256,14 +257,14 @@ func TestKeyProblem(t *testing.T) {
 	}
 }
 
-// TestEventOfWhatProvesNothing: an entry names a token that proves nothing by its hash, and never by what it says of
-// itself.
+// TestEventOfWhatProvesNothing: an entry names a token that proves nothing by what the keyring calls it, and never by what it says
+// of itself.
 func TestEventOfWhatProvesNothing(t *testing.T) {
 	t.Parallel()
 	for _, what := range []func(*facts){forged, bySignerRevoked} {
 		f := given(what, ofNoTenant)
-		e := event(f, decide(f))
-		if e.Target.Kind != "token" || len(e.Target.ID) != 64 || len(e.Public) != 0 || e.Outcome != audit.Denied {
+		e := event(f, decide(f), "pseudonym")
+		if e.Target != (audit.Target{Kind: "token", ID: "pseudonym"}) || len(e.Public) != 0 || e.Outcome != audit.Denied {
 			t.Errorf("%+v", e)
 		}
 	}

@@ -2,6 +2,8 @@ package verify
 
 import (
 	"bytes"
+	"crypto/sha256"
+	"crypto/sha512"
 	"encoding/base64"
 	"encoding/hex"
 	"encoding/json"
@@ -53,12 +55,38 @@ func TestForgeries(t *testing.T) {
 		if len(found) != before+1 {
 			t.Fatalf("%s: %d entries", what, len(found)-before)
 		}
-		if e := found[before]; e.Decision != "DENIED" || e.Target.Kind != "token" || len(e.Target.ID) != 64 {
+		if e := found[before]; e.Decision != "DENIED" || e.Target.Kind != "token" || len(e.Target.ID) != 26 {
 			t.Errorf("%s: the log says %+v", what, e)
 		}
 	}
 	if n := len(h.verified(t, h.owner.Tenant())); n != 0 {
 		t.Errorf("forgeries made %d entries in the log of an owner that they name", n)
+	}
+}
+
+// TestForgeriesAreNamedByNoHash: whatever is sent as a token may be somebody's secret that can be guessed. What the log calls it is
+// the same for the same text, and nothing that can be made from a guess and what is in the database.
+func TestForgeriesAreNamedByNoHash(t *testing.T) {
+	t.Parallel()
+	h := open(t)
+	names := map[string]bool{}
+	for _, weak := range []string{"acme-2024-january", "eyes-only-2024", h.key} {
+		sum, sum512 := sha256.Sum256([]byte(weak)), sha512.Sum512([]byte(weak))
+		for range 2 {
+			h.expect(t, Request{Token: weak}, Denied, "The token is not one that this issuer has signed")
+			e := h.Last(t, h.service.Tenant())
+			if names[e.Target.ID] = true; len(e.Target.ID) != 26 {
+				t.Errorf("it is named %s", e.Target.ID)
+			}
+			for what, part := range map[string]string{"it": weak, "its SHA-256": hex.EncodeToString(sum[:8]), "its SHA-512": hex.EncodeToString(sum512[:8]), "its SHA-256 in bytes": string(sum[:8])} {
+				if bytes.Contains(e.Body, []byte(part)) {
+					t.Errorf("the log holds %s, of %s", what, weak)
+				}
+			}
+		}
+	}
+	if len(names) != 3 {
+		t.Errorf("three texts have %d names", len(names))
 	}
 }
 

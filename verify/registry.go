@@ -9,6 +9,7 @@ import (
 	"golang.org/x/sync/singleflight"
 
 	"github.com/avouch-dev/avouch/agent"
+	"github.com/avouch-dev/avouch/apikey"
 	"github.com/avouch-dev/avouch/policy"
 	"github.com/avouch-dev/avouch/tenantdb"
 )
@@ -30,7 +31,7 @@ type memory struct {
 	state  *tenantState
 	mu     sync.RWMutex
 	agents map[agent.ID]*agentState
-	keys   map[string]*keyState
+	keys   map[string]*apikey.Use
 }
 
 // The bounds of what is remembered. What falls out is read again.
@@ -78,7 +79,7 @@ func (r *registry) agent(ctx context.Context, t tenantdb.TenantID, id agent.ID) 
 }
 
 // key is a tenant and one of its keys, both at one epoch.
-func (r *registry) key(ctx context.Context, t tenantdb.TenantID, id string) (*tenantState, *keyState, error) {
+func (r *registry) key(ctx context.Context, t tenantdb.TenantID, id string) (*tenantState, *apikey.Use, error) {
 	if m := r.get(t); m != nil {
 		m.mu.RLock()
 		k := m.keys[id]
@@ -92,15 +93,15 @@ func (r *registry) key(ctx context.Context, t tenantdb.TenantID, id string) (*te
 
 // keyAnew is key, read by nobody who began before now: memory, and a read that others wait for, may refuse a key that was
 // enabled a moment ago.
-func (r *registry) keyAnew(ctx context.Context, t tenantdb.TenantID, id string) (*tenantState, *keyState, error) {
+func (r *registry) keyAnew(ctx context.Context, t tenantdb.TenantID, id string) (*tenantState, *apikey.Use, error) {
 	r.once.Forget(flight(t, "key "+id))
 	return r.loadKey(ctx, t, id)
 }
 
-func (r *registry) loadKey(ctx context.Context, t tenantdb.TenantID, id string) (*tenantState, *keyState, error) {
-	return load(ctx, r, t, "key "+id, func(tx *tenantdb.ReadTx) (*keyState, error) {
-		return loadKey(ctx, tx, t, id)
-	}, func(m *memory, k *keyState) { m.keys[id] = k })
+func (r *registry) loadKey(ctx context.Context, t tenantdb.TenantID, id string) (*tenantState, *apikey.Use, error) {
+	return load(ctx, r, t, "key "+id, func(tx *tenantdb.ReadTx) (*apikey.Use, error) {
+		return apikey.LoadUse(ctx, tx, id)
+	}, func(m *memory, k *apikey.Use) { m.keys[id] = k })
 }
 
 type loaded[T any] struct {
@@ -156,7 +157,7 @@ func (r *registry) keep(s *tenantState, put func(*memory)) {
 		if len(r.rooms) >= mostTenants {
 			clear(r.rooms)
 		}
-		m = &memory{state: s, agents: map[agent.ID]*agentState{}, keys: map[string]*keyState{}}
+		m = &memory{state: s, agents: map[agent.ID]*agentState{}, keys: map[string]*apikey.Use{}}
 		r.rooms[s.head.Tenant] = m
 	}
 	r.mu.Unlock()

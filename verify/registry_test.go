@@ -83,7 +83,7 @@ func TestNoReadOfBeforeIsJoined(t *testing.T) {
 	old := make(chan bool, 1)
 	go func() {
 		_, k, err := r.key(t.Context(), h.service.Tenant(), id)
-		old <- err == nil && k.disabled
+		old <- err == nil && !k.DisabledAt.IsZero()
 	}()
 	<-begun
 	_, err = h.keys.Enable(t.Context(), h.service, id)
@@ -91,7 +91,7 @@ func TestNoReadOfBeforeIsJoined(t *testing.T) {
 	anew := make(chan bool, 1)
 	go func() {
 		_, k, err := r.keyAnew(t.Context(), h.service.Tenant(), id)
-		anew <- err == nil && !k.disabled
+		anew <- err == nil && k.DisabledAt.IsZero()
 	}()
 	select {
 	case <-begun: // a read of its own, while the other stands still

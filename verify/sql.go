@@ -26,10 +26,6 @@ SELECT a.name, a.scopes, a.visibility, a.visible_to, a.suspended_at IS NOT NULL,
     AND t.revoked_at IS NOT NULL AND t.generation = a.generation AND t.expires_at > now() - interval '1 minute')
 FROM avouch.agent a WHERE a.tenant_id = $1 AND a.agent_id = $2`
 
-const keyStateSQL = `
-SELECT scopes, resources, owners, monthly_quota, kind = 'service', expires_at, revoked_at IS NOT NULL, disabled_at IS NOT NULL
-FROM avouch.api_key WHERE tenant_id = $1 AND key_id = $2`
-
 func loadTenant(ctx context.Context, tx *tenantdb.ReadTx, t tenantdb.TenantID) (*tenantState, error) {
 	s := &tenantState{head: tenantdb.Head{Tenant: t}}
 	err := tx.QueryRow(ctx, tenantStateSQL, t).Scan(&s.head.Log, &s.head.Epoch, &s.name, &s.suspended, &s.monthlyQuota, &s.scopes)
@@ -50,22 +46,6 @@ func loadAgent(ctx context.Context, tx *tenantdb.ReadTx, t tenantdb.TenantID, a 
 	}
 	if err != nil {
 		return nil, fmt.Errorf("verify: load agent: %w", err)
-	}
-	return s, nil
-}
-
-func loadKey(ctx context.Context, tx *tenantdb.ReadTx, t tenantdb.TenantID, id string) (*keyState, error) {
-	s := &keyState{id: id}
-	var expires *time.Time
-	err := tx.QueryRow(ctx, keyStateSQL, t, id).Scan(&s.scopes, &s.resources, &s.owners, &s.monthlyQuota, &s.service, &expires, &s.revoked, &s.disabled)
-	if errors.Is(err, pgx.ErrNoRows) {
-		return nil, nil
-	}
-	if err != nil {
-		return nil, fmt.Errorf("verify: load key: %w", err)
-	}
-	if expires != nil {
-		s.expires = *expires
 	}
 	return s, nil
 }

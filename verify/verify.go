@@ -2,9 +2,8 @@ package verify
 
 import (
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
 	"errors"
+	"net/netip"
 	"strings"
 	"time"
 
@@ -49,6 +48,13 @@ type Asker struct {
 	apikey.Identity
 	Request       audit.RequestID
 	CallerRequest string
+	Address       netip.Addr
+}
+
+func (a Asker) caller() tenantdb.Caller {
+	return tenantdb.NewCaller(tenantdb.CallerSpec{
+		Tenant: a.Tenant, Actor: audit.Actor{Kind: audit.ActorKey, ID: a.KeyID}, How: "api-key", RequestID: a.Request, CallerRequestID: a.CallerRequest,
+	})
 }
 
 // attempts is how often a decision may lose to changes before it takes the heads for itself.
@@ -57,79 +63,88 @@ const attempts = 3
 // Verify decides and records. Errors are problems: unauthenticated or denied for the key, too-many for its quota,
 // unavailable if the decision could not be recorded.
 func (r *Room) Verify(ctx context.Context, who Asker, req Request) (*Answer, error) {
-	f := &facts{request: req}
-	for n := 0; ; n++ {
-		try := r.unlocked
-		if n >= attempts {
-			try = r.locked
-		}
-		pos, c, err := try(ctx, f, who)
-		again, err := r.lost(f, err)
-		if err != nil {
-			return nil, err
-		}
-		if !again {
-			return c.answer(f, who, pos[0]), nil
-		}
+	f := &facts{request: req, address: who.Address}
+	var c *conclusion
+	done, err := r.conclude(ctx, decision{
+		tenants: func() []tenantdb.TenantID {
+			if f.owner != nil {
+				return []tenantdb.TenantID{who.Tenant, f.owner.head.Tenant}
+			}
+			return []tenantdb.TenantID{who.Tenant}
+		},
+		make: func(ctx context.Context) (_ []tenantdb.Draft, _ []tenantdb.Spend, err error) {
+			if err := r.gather(ctx, f, who); err != nil {
+				return nil, nil, err
+			}
+			if c, err = r.prepare(ctx, f, who); err != nil {
+				return nil, nil, err
+			}
+			return c.drafts, c.spends, nil
+		},
+		spent: f.spent,
+	})
+	if err != nil {
+		return nil, err
 	}
+	return c.answer(f, who, done.Positions[0]), nil
 }
 
-// unlocked decides from memory and lets the append say whether that was right.
-func (r *Room) unlocked(ctx context.Context, f *facts, who Asker) (pos []tenantdb.Position, c *conclusion, err error) {
-	if err := r.gather(ctx, f, who); err != nil {
-		return nil, nil, err
-	}
-	if c, err = r.prepare(ctx, f, who); err != nil {
-		return nil, nil, err
-	}
-	pos, err = r.cfg.DB.Append(ctx, c.drafts, c.spends...)
-	return pos, c, err
+// decision is made from what tenants' states are at their epochs, and is made again if one of them has moved on.
+type decision struct {
+	tenants func() []tenantdb.TenantID // whose states it is made from
+	make    func(context.Context) ([]tenantdb.Draft, []tenantdb.Spend, error)
+	spent   func(*tenantdb.SpentError) error // takes note that a counter is spent; an error ends it
 }
 
-// locked decides while it holds the heads of both tenants. The signing keys are read under them too. Read before, they
+// conclude makes a decision from memory, and lets the append say whether that was right. One that has lost to changes again
+// and again is made while it holds the heads of its tenants. The signing keys are read under them too. Read before, they
 // could miss a revocation that moved the epochs between that read and the locks, and what is remembered at an epoch vouches
 // for the keys: it would let the revoked key sign for as long as the epoch stays. No reading waits for a head, and the
 // keyring bounds how many a caller waits for, whatever others ask of it.
-func (r *Room) locked(ctx context.Context, f *facts, who Asker) (pos []tenantdb.Position, c *conclusion, err error) {
-	tenants := []tenantdb.TenantID{who.Tenant}
-	if f.owner != nil {
-		tenants = append(tenants, f.owner.head.Tenant)
+func (r *Room) conclude(ctx context.Context, d decision) (done tenantdb.Receipt, err error) {
+	for n := 0; ; n++ {
+		if n < attempts {
+			drafts, spends, bad := d.make(ctx)
+			if bad != nil {
+				return done, bad
+			}
+			done, err = r.cfg.DB.AppendSpending(ctx, drafts, spends...)
+		} else {
+			tenants := d.tenants()
+			done, err = r.cfg.DB.AppendLocked(ctx, tenants, func() ([]tenantdb.Draft, []tenantdb.Spend, error) {
+				for _, t := range tenants {
+					r.registry.drop(tenantdb.Head{Tenant: t})
+				}
+				return d.make(ctx)
+			})
+		}
+		var stale *tenantdb.StaleError
+		var spent *tenantdb.SpentError
+		switch {
+		case errors.As(err, &stale):
+			for _, h := range stale.Heads {
+				r.registry.drop(h)
+			}
+		case errors.As(err, &spent):
+			if err := d.spent(spent); err != nil {
+				return done, err
+			}
+		default:
+			return done, err
+		}
 	}
-	pos, err = r.cfg.DB.AppendLocked(ctx, tenants, func() ([]tenantdb.Draft, []tenantdb.Spend, error) {
-		for _, t := range tenants {
-			r.registry.drop(tenantdb.Head{Tenant: t})
-		}
-		if err := r.gather(ctx, f, who); err != nil {
-			return nil, nil, err
-		}
-		if c, err = r.prepare(ctx, f, who); err != nil {
-			return nil, nil, err
-		}
-		return c.drafts, c.spends, nil
-	})
-	return pos, c, err
 }
 
-// lost says whether a decision must be made again, and makes ready for that.
-func (r *Room) lost(f *facts, err error) (again bool, other error) {
-	if err == nil {
-		return false, nil
-	}
-	var stale *tenantdb.StaleError
-	var spent *tenantdb.SpentError
-	switch {
-	case errors.As(err, &stale):
-		for _, h := range stale.Heads {
-			r.registry.drop(h)
-		}
-		return true, nil
-	case errors.As(err, &spent) && strings.HasPrefix(spent.Subject, tokenCounter):
+// spent takes note that the token's uses are spent; what is the key's or its tenant's ends it.
+func (f *facts) spent(e *tenantdb.SpentError) error {
+	if strings.HasPrefix(e.Subject, tokenCounter) {
 		f.usesSpent = true
-		return true, nil
-	case errors.As(err, &spent):
-		return false, problem.New(problem.TooMany, "The quota of verifications for this month is spent. It starts anew on the first of the next month, UTC.")
+		return nil
 	}
-	return false, err
+	if m, ok := f.key.Meter(e.Subject); ok {
+		return apikey.Spent(m, e.Anew, f.now)
+	}
+	return problem.New(problem.TooMany, "The quota of verifications for this month is spent. It starts anew on the first of the next month, UTC.")
 }
 
 // examine checks the token itself. What it finds holds whatever tenants do meanwhile, but for the signing key's state.
@@ -156,16 +171,8 @@ func (r *Room) gather(ctx context.Context, f *facts, who Asker) (err error) {
 	if err := r.examine(ctx, f); err != nil {
 		return err
 	}
-	if f.service, f.key, err = r.registry.key(ctx, who.Tenant, who.KeyID); err != nil {
-		return unreadable(err)
-	}
-	if keyProblem(f) != nil {
-		if f.service, f.key, err = r.registry.keyAnew(ctx, who.Tenant, who.KeyID); err != nil {
-			return unreadable(err)
-		}
-		if err := keyProblem(f); err != nil {
-			return err
-		}
+	if err := r.gatherAsker(ctx, f, who); err != nil {
+		return err
 	}
 	f.owner, f.agent = nil, nil
 	if f.forged != nil || f.kidGone {
@@ -178,6 +185,20 @@ func (r *Room) gather(ctx context.Context, f *facts, who Asker) (err error) {
 		return err
 	}
 	return r.inForce(f)
+}
+
+// gatherAsker collects what is known of the service and its key, and refuses a key that may not ask.
+func (r *Room) gatherAsker(ctx context.Context, f *facts, who Asker) (err error) {
+	if f.service, f.key, err = r.registry.key(ctx, who.Tenant, who.KeyID); err != nil {
+		return unreadable(err)
+	}
+	if keyProblem(f) == nil {
+		return nil
+	}
+	if f.service, f.key, err = r.registry.keyAnew(ctx, who.Tenant, who.KeyID); err != nil {
+		return unreadable(err)
+	}
+	return keyProblem(f)
 }
 
 // inForce asks again whether the key that signed the token is in force, now that the epochs are chosen: the keys have been
@@ -207,8 +228,10 @@ func (r *Room) oneEpoch(ctx context.Context, f *facts, who Asker) (err error) {
 			return err
 		}
 	}
-	return unreadable(errors.New("the tenant's epoch moved sixteen times"))
+	return unreadable(errMoving)
 }
+
+var errMoving = errors.New("the tenant's epoch moved sixteen times")
 
 func unreadable(err error) error {
 	return problem.New(problem.Unavailable, "The registry cannot be read now, so nothing can be verified. Try again shortly.").Because(err)
@@ -217,10 +240,11 @@ func unreadable(err error) error {
 // keyProblem is why the key may not verify at all, or nil.
 func keyProblem(f *facts) error {
 	switch {
-	case f.service == nil || f.key == nil || f.key.revoked || f.key.disabled || f.service.suspended ||
-		!f.key.expires.IsZero() && !f.now.Before(f.key.expires):
+	case f.service == nil || f.key == nil || f.service.suspended || f.key.Kind == apikey.Data || f.key.Status(f.now) != apikey.Active || !f.key.AllowedFrom(f.address):
 		return apikey.Refused()
-	case !f.key.may("verify") && !f.key.may("read:identity"):
+	case f.aboutKeys && !f.key.May("verify"):
+		return problem.New(problem.Denied, "This key may not verify keys: it lacks the capability verify.")
+	case !f.key.May("verify") && !f.key.May("read:identity"):
 		return problem.New(problem.Denied, "This key may not verify agents: it has neither the capability verify nor read:identity.")
 	}
 	return nil
@@ -238,11 +262,16 @@ const tokenCounter = "token:"
 // prepare decides and drafts the entries: the service's first, then the owner's if it is another.
 func (r *Room) prepare(ctx context.Context, f *facts, who Asker) (*conclusion, error) {
 	c := &conclusion{verdict: decide(f)}
-	own := tenantdb.NewCaller(tenantdb.CallerSpec{
-		Tenant: who.Tenant, Actor: audit.Actor{Kind: audit.ActorKey, ID: who.KeyID}, How: "api-key", RequestID: who.Request, CallerRequestID: who.CallerRequest,
-	})
-	ev := event(f, c.verdict)
-	if err := r.add(ctx, c, own, f.service.head, ev); err != nil {
+	unproven := ""
+	if f.agent == nil || f.forged != nil {
+		name, err := r.cfg.Keys.NameOf(ctx, who.Tenant, f.request.Token)
+		if err != nil {
+			return nil, unreadable(err)
+		}
+		unproven = name
+	}
+	ev := event(f, c.verdict, unproven)
+	if err := r.add(ctx, c, who.caller(), f.service.head, ev); err != nil {
 		return nil, err
 	}
 	if f.owner != nil && f.agent != nil && f.owner.head.Tenant != who.Tenant {
@@ -269,19 +298,17 @@ func (r *Room) add(ctx context.Context, c *conclusion, caller tenantdb.Caller, h
 	return nil
 }
 
-// event says what was decided. Scopes and resources are the caller's own words, so they are private; the token is named
-// by its hash if it proves nothing, and by its jti if it does.
-func event(f *facts, v verdict) audit.Event {
-	e := audit.Event{Type: "agent.verified", Decision: string(v.decision), Policy: policy.Version, Target: audit.Target{Kind: "token"}}
+// event says what was decided. Scopes and resources are the caller's own words, so they are private. The token is named by its
+// jti if it proves something. If not, it may be anything, a key of somebody's too, of which a hash would let whoever has a dump
+// test a guess: then unproven names it (apikey.NameOf).
+func event(f *facts, v verdict, unproven string) audit.Event {
+	e := audit.Event{Type: "agent.verified", Decision: string(v.decision), Policy: policy.Version, Target: audit.Target{Kind: "token", ID: unproven}}
 	if v.decision != Allowed {
 		e.Outcome = audit.Denied
 	}
-	if f.agent != nil && f.forged == nil {
+	if unproven == "" {
 		e.Target = audit.Target{Kind: "agent", ID: f.claims.Agent.String()}
 		e.Public = append(e.Public, audit.Field{Name: "jti", Value: f.claims.JTI.String()}, audit.Field{Name: "owner", Value: f.claims.Tenant.String()})
-	} else {
-		sum := sha256.Sum256([]byte(f.request.Token))
-		e.Target.ID = hex.EncodeToString(sum[:])
 	}
 	e.Private = append(e.Private, audit.Field{Name: "reason", Value: v.reason})
 	if f.request.TargetResource != "" {
@@ -293,15 +320,16 @@ func event(f *facts, v verdict) audit.Event {
 	return e
 }
 
-// spends are the counters that this verification moves: the key's own quota or its tenant's, and the token's uses.
+// spends are the counters that this verification moves: the quotas of the key and of those that made it, or its tenant's, and
+// the token's uses.
 func spends(f *facts, v verdict) []tenantdb.Spend {
-	var out []tenantdb.Spend
+	out := f.key.Spends(f.service.head.Tenant, 1)
 	now := f.now.UTC()
-	month := int32(now.Year()*12 + int(now.Month()) - 1)
-	switch {
-	case f.key.service && f.key.monthlyQuota != nil:
-		out = append(out, tenantdb.Spend{Tenant: f.service.head.Tenant, Subject: "key:" + f.key.id, Period: month, Limit: *f.key.monthlyQuota})
-	case !f.key.service && f.service.monthlyQuota != nil:
+	month := int64(now.Year()*12 + int(now.Month()) - 1)
+	for _, q := range f.key.Quotas {
+		out = append(out, tenantdb.Spend{Tenant: f.service.head.Tenant, Subject: q.Subject, Period: month, Limit: q.Limit})
+	}
+	if f.key.Kind != apikey.Service && f.service.monthlyQuota != nil {
 		out = append(out, tenantdb.Spend{Tenant: f.service.head.Tenant, Subject: "verify", Period: month, Limit: *f.service.monthlyQuota})
 	}
 	if v.decision == Allowed && f.claims.Uses > 0 {

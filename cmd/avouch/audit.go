@@ -149,7 +149,7 @@ func (t *tail) newest(ctx context.Context, call client.Call) error {
 func (t *tail) follow(ctx context.Context) error {
 	call := client.Call{Path: api("audit", "stream"), Query: filters("from", strconv.FormatInt(t.head, 10))}
 	broken := func(err error, wait time.Duration) {
-		fmt.Fprintf(t.out.Err, "avouch: %s; trying again in %s\n", redact(clean(err.Error())), wait.Round(time.Second/10))
+		fmt.Fprintf(t.out.Err, "avouch: %s; trying again in %s\n", clean(err.Error()), wait.Round(time.Second/10))
 	}
 	for ev, err := range t.client.Follow(ctx, call, broken) {
 		if err != nil {

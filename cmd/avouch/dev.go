@@ -18,6 +18,8 @@ import (
 	"time"
 
 	"github.com/avouch-dev/avouch/internal/devpg"
+	"github.com/avouch-dev/avouch/internal/mail"
+	"github.com/avouch-dev/avouch/internal/secret"
 	"github.com/avouch-dev/avouch/keyring"
 	"github.com/avouch-dev/avouch/server"
 	"github.com/avouch-dev/avouch/tenantdb"
@@ -34,7 +36,8 @@ type devCmd struct {
 // Help is the long text.
 func (*devCmd) Help() string {
 	return "Runs all of Avouch from one directory, with a PostgreSQL of its own, two organisations, their keys and an agent to try it with. " +
-		"It makes no outbound connection. It comes back with its data after a restart, however it ended."
+		"It makes no outbound connection. It comes back with its data after a restart, however it ended. " +
+		"The variables of avouch serve hold here too, but for those of mail, quotas, sign-up, and of what is in the directory."
 }
 
 // ready is what `avouch dev --json` prints, and dev.json holds.
@@ -116,7 +119,11 @@ func (c *devCmd) serve(ctx context.Context, pg *devpg.Cluster, l net.Listener, b
 	if err != nil {
 		return err
 	}
-	s, err := server.Open(ctx, c.config(pg, issuer), l.Addr().String(), log)
+	cfg, err := c.config(pg.URL("avouch_server", devDatabase), issuer)
+	if err != nil {
+		return err
+	}
+	s, err := server.Open(ctx, cfg, l.Addr().String(), log)
 	if err != nil {
 		return explain(err)
 	}
@@ -175,13 +182,15 @@ func onLoopback(l net.Listener) bool {
 	return ok && at.IP.IsLoopback()
 }
 
-func (c *devCmd) config(pg *devpg.Cluster, issuer string) server.Config {
-	return server.Config{
-		DatabaseURL: pg.URL("avouch_server", devDatabase), PlatformKeyFile: c.keyFile(),
-		KeyStore: filepath.Join(c.Dir, "keystore"), PublicURL: issuer, TLSCertFile: c.TLSCert, TLSKeyFile: c.TLSKey,
-		OperatorEmail: "operator@avouch.example", SignUp: true, TenantQuota: -1, ServiceQuota: -1, TraceSeconds: 50, Development: true, Version: thisBuild().Version,
-		PprofListen: os.Getenv("AVOUCH_PPROF_LISTEN"), OTLPEndpoint: os.Getenv("AVOUCH_OTLP_ENDPOINT"),
-	}
+// config is what the variables of `avouch serve` say, but for what follows from the directory, and for mail, which is caught.
+func (c *devCmd) config(database, issuer string) (server.Config, error) {
+	cfg, err := environment()
+	cfg.DatabaseURL, cfg.KeyStore = database, filepath.Join(c.Dir, "keystore")
+	cfg.PlatformKeyFile, cfg.PlatformKey = c.keyFile(), secret.String{}
+	cfg.Listen, cfg.PublicURL, cfg.TLSCertFile, cfg.TLSKeyFile = c.Listen, issuer, c.TLSCert, c.TLSKey
+	cfg.Mail, cfg.OperatorEmail = mail.Config{}, "operator@avouch.example"
+	cfg.SignUp, cfg.TenantQuota, cfg.ServiceQuota, cfg.Development = true, -1, -1, true
+	return cfg, err
 }
 
 func (c *devCmd) keyFile() string { return filepath.Join(c.Dir, "keys", "platform.key") }

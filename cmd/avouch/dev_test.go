@@ -6,11 +6,15 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"reflect"
+	"slices"
 	"syscall"
 	"testing"
 	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
+
+	"github.com/avouch-dev/avouch/server"
 )
 
 // TestDevScripts runs the commands against `avouch dev`, as somebody who tries Avouch does.
@@ -41,6 +45,7 @@ func startDev(t *testing.T) (data string, r ready) {
 	}
 	data = filepath.Join(dir, "data")
 	cmd := exec.Command("avouch", "dev", "--dir", data, "--listen", "127.0.0.1:0", "--json")
+	cmd.Env = append(os.Environ(), "AVOUCH_KEYS_PER_OWNER=7")
 	log, err := os.Create(filepath.Join(dir, "log"))
 	if err != nil {
 		t.Fatal(err)
@@ -80,4 +85,45 @@ func startDev(t *testing.T) (data string, r ready) {
 		t.Fatalf("avouch dev is not ready: %v: %s", err, said)
 	}
 	return data, r
+}
+
+// TestDevHonoursVariables: what serve's variables say holds for dev as well, whatever they are, but for what dev decides itself.
+func TestDevHonoursVariables(t *testing.T) {
+	own := []string{
+		"Listen", "DatabaseURL", "PlatformKeyFile", "PlatformKey", "KeyStore", "PublicURL", "TLSCertFile", "TLSKeyFile", "SignUp", "TenantQuota", "ServiceQuota",
+		"OperatorEmail", "Mail",
+	}
+	fields := reflect.TypeFor[server.Config]()
+	for i := range fields.NumField() {
+		if name := fields.Field(i).Tag.Get("env"); name != "" {
+			t.Setenv(name, "3") // a number, a text, a list
+		}
+	}
+	t.Setenv("AVOUCH_SIGN_UP", "false")
+	t.Setenv("AVOUCH_MAIL_SERVER", "mail.example:25")
+	served, err := environment()
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, err := (&devCmd{Dir: "there", Listen: "127.0.0.1:0"}).config("postgres://there", "http://127.0.0.1:1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	honoured := 0
+	for i := range fields.NumField() {
+		f := fields.Field(i)
+		if f.Tag.Get("env") == "" && f.Name != "Mail" {
+			continue
+		}
+		same := reflect.DeepEqual(reflect.ValueOf(served).Field(i).Interface(), reflect.ValueOf(got).Field(i).Interface())
+		if same == slices.Contains(own, f.Name) {
+			t.Errorf("%s of serve is %v, of dev %v", f.Name, reflect.ValueOf(served).Field(i), reflect.ValueOf(got).Field(i))
+		}
+		if same {
+			honoured++
+		}
+	}
+	if honoured < 15 || got.KeysPerOwner != 3 || got.GitHubKeysFile != "3" || got.PepperFile != "3" || !got.Development {
+		t.Errorf("%d are honoured: %+v", honoured, got)
+	}
 }

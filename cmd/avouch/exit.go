@@ -89,13 +89,13 @@ func reportWords(to io.Writer, err error) {
 	if errors.As(err, &p) && p.Detail != "" {
 		says = strings.TrimPrefix(says, p.Title+": ") // the detail says it all, and what to do stands below
 	}
-	fmt.Fprintf(to, "avouch: %s\n", redact(clean(plainly(says))))
+	fmt.Fprintf(to, "avouch: %s\n", clean(plainly(says)))
 	var away *client.Unreachable
 	var parse *kong.ParseError
 	switch {
 	case errors.As(err, &p):
 		for _, f := range p.Fields {
-			fmt.Fprintf(to, "  %s: %s\n", redact(clean(f.Location)), redact(clean(f.Message)))
+			fmt.Fprintf(to, "  %s: %s\n", clean(f.Location), clean(f.Message))
 		}
 		fmt.Fprintf(to, "What to do: %s\n", clean(remedy(p)))
 		if p.RequestID != "" {
@@ -146,7 +146,12 @@ func remedy(p *client.Problem) string {
 		return "Use a key that may do this, or ask an owner of the organisation for one."
 	case problem.Conflict:
 		return "Look at it as it is now, and decide again."
-	case problem.TooMany, problem.Unavailable:
+	case problem.TooMany:
+		if p.RetryAfter == 0 { // no time at which it could be sent again
+			return "Use another key, or wait if what is spent begins anew."
+		}
+		return later
+	case problem.Unavailable:
 		return later
 	case problem.Internal:
 		return later + " If it lasts, report it with the request id."
@@ -159,16 +164,11 @@ func reportJSON(to io.Writer, err error, code int) {
 		Error string          `json:"error"`
 		Exit  int             `json:"exit_code"`
 		Was   *client.Problem `json:"problem,omitempty"`
-	}{redact(err.Error()), code, nil}
+	}{err.Error(), code, nil}
 	errors.As(err, &out.Was)
 	b, fault := json.Marshal(out)
 	if fault != nil {
 		b = []byte(`{"error":"the error cannot be told as JSON"}`)
 	}
 	fmt.Fprintf(to, "%s\n", b)
-}
-
-// redact blanks what looks like a key or a token: an argument in the wrong place comes back in messages.
-func redact(s string) string {
-	return regexp.MustCompile(`\bav[a-z]_(live|test)_\w+|\beyJ[\w-]+(\.[\w-]*)+`).ReplaceAllString(s, "[secret]")
 }

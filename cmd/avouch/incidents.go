@@ -108,6 +108,6 @@ func (c *incidentsResolve) Run(ctx context.Context, g *globals) error {
 		if err := s.Incident.Resolve(ctx, by, id); err != nil {
 			return refusal(err)
 		}
-		return g.done(map[string]string{"incident_id": c.ID, "status": "resolved"}, "The incident is closed.")
+		return g.done(map[string]any{"incident_id": c.ID, "status": "resolved"}, "The incident is closed.")
 	})
 }

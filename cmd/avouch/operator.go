@@ -2,11 +2,13 @@ package main
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 
 	"github.com/alecthomas/kong"
 
+	"github.com/avouch-dev/avouch/internal/client"
 	"github.com/avouch-dev/avouch/internal/problem"
 	"github.com/avouch-dev/avouch/keyring"
 	"github.com/avouch-dev/avouch/server"
@@ -16,15 +18,10 @@ import (
 // operate runs fn on the rooms of the installation that the environment names, as it does for servers. There are no flags
 // for that: half of what they would take is secret.
 func operate(ctx context.Context, g *globals, fn func(*server.Server) error) error {
-	var cfg server.Config
-	parser, err := kong.New(&cfg)
-	if err == nil {
-		_, err = parser.Parse(nil)
-	}
+	cfg, err := environment()
 	if err != nil {
-		return lacks("the environment of the servers: %w", err)
+		return err
 	}
-	cfg.Version = thisBuild().Version
 	s, err := server.Operate(ctx, cfg, logger(g.Err, g.JSON))
 	if err != nil {
 		return &exit{exitLacks, err}
@@ -33,12 +30,25 @@ func operate(ctx context.Context, g *globals, fn func(*server.Server) error) err
 	return fn(s)
 }
 
-func (g *globals) done(v map[string]string, words string) error {
+func (g *globals) done(v any, words string) error {
 	if g.JSON {
 		return encode(g.Out, v)
 	}
 	_, err := fmt.Fprintln(g.Out, words)
 	return err
+}
+
+// environment is how servers are set up here, by the variables of `avouch serve`.
+func environment() (cfg server.Config, err error) {
+	parser, err := kong.New(&cfg)
+	if err == nil {
+		_, err = parser.Parse(nil)
+	}
+	if err != nil {
+		return cfg, lacks("the environment of the servers: %w", err)
+	}
+	cfg.Version = thisBuild().Version
+	return cfg, nil
 }
 
 // operatorOnly begins the long text of a command that works on the database.
@@ -65,7 +75,7 @@ func (c *orgsSuspend) Run(ctx context.Context, g *globals) error {
 		if err := s.Org.Suspend(ctx, tenantdb.System(t, "operator"), c.Reason); err != nil {
 			return refusal(err)
 		}
-		return g.done(map[string]string{"tenant_id": c.Tenant, "status": "suspended"}, "The organisation is suspended.")
+		return g.done(map[string]any{"tenant_id": c.Tenant, "status": "suspended"}, "The organisation is suspended.")
 	})
 }
 
@@ -90,13 +100,102 @@ func (c *orgsResume) Run(ctx context.Context, g *globals) error {
 		if err := s.Org.Resume(ctx, tenantdb.System(t, "operator"), c.Reason); err != nil {
 			return refusal(err)
 		}
-		return g.done(map[string]string{"tenant_id": c.Tenant, "status": "active"}, "The organisation works again.")
+		return g.done(map[string]any{"tenant_id": c.Tenant, "status": "active"}, "The organisation works again.")
 	})
 }
 
 // keyringCmd is `avouch keyring`.
 type keyringCmd struct {
 	Revoke keyringRevoke `cmd:"" help:"Revoke a key that signs tokens, in an emergency."`
+	Renew  keyringRenew  `cmd:"" help:"Replace the secret that an organisation's API keys are digested with."`
+	Shred  keyringShred  `cmd:"" help:"End all API keys of an organisation for good, in backups too."`
+}
+
+// keyringRenew is `avouch keyring renew`.
+type keyringRenew struct {
+	Tenant string `arg:"" name:"tenant-id" help:"Whose."`
+}
+
+// Help is the long text.
+func (*keyringRenew) Help() string {
+	return operatorOnly + " Keys go on working: the digest of each is made anew at its next use, and the risk report lists those that were not used since."
+}
+
+// Run renews the secret.
+func (c *keyringRenew) Run(ctx context.Context, g *globals) error {
+	t, err := tenantdb.ParseTenantID(c.Tenant)
+	if err != nil {
+		return misused("%s is no organisation's id: %w", c.Tenant, err)
+	}
+	return operate(ctx, g, func(s *server.Server) error {
+		version, err := s.Keys.RenewSecret(ctx, tenantdb.System(t, "operator"))
+		if err != nil {
+			return refusal(err)
+		}
+		return g.done(map[string]any{"tenant_id": c.Tenant, "version": version},
+			fmt.Sprintf("Keys are digested with version %d of the organisation's secret from now on, each from its next use.", version))
+	})
+}
+
+// keyringShred is `avouch keyring shred`.
+type keyringShred struct {
+	Tenant string `arg:"" name:"tenant-id" help:"Whose."`
+	Yes    bool   `required:"" help:"Yes, for good."`
+}
+
+// Help is the long text.
+func (*keyringShred) Help() string {
+	return operatorOnly + ` When it returns, no API key of the organisation works, on any server, and none will in a database that is restored from before. "avouch organisations key" makes a new first key.`
+}
+
+// Run shreds the secret.
+func (c *keyringShred) Run(ctx context.Context, g *globals) error {
+	t, err := tenantdb.ParseTenantID(c.Tenant)
+	if err != nil {
+		return misused("%s is no organisation's id: %w", c.Tenant, err)
+	}
+	return operate(ctx, g, func(s *server.Server) error {
+		revoked, err := s.Keys.Shred(ctx, tenantdb.System(t, "operator"))
+		if err != nil {
+			return refusal(err)
+		}
+		return g.done(map[string]any{"tenant_id": c.Tenant, "revoked": revoked, "status": "shredded"},
+			fmt.Sprintf("%d keys are revoked, and the secret that they were digested with is destroyed.", revoked))
+	})
+}
+
+// orgsKey is `avouch organisations key`.
+type orgsKey struct {
+	Tenant     string `arg:"" name:"tenant-id" help:"Whose."`
+	disclosure `embed:""`
+	Name       string `default:"made by the operator" help:"What people call it."`
+}
+
+// Help is the long text.
+func (*orgsKey) Help() string {
+	return operatorOnly + " Makes an owner key for an organisation that has lost all of its own. It is shown once, lasts 90 days, and is in the organisation's log."
+}
+
+// Run makes an owner key.
+func (c *orgsKey) Run(ctx context.Context, g *globals) error {
+	t, err := tenantdb.ParseTenantID(c.Tenant)
+	if err != nil {
+		return misused("%s is no organisation's id: %w", c.Tenant, err)
+	}
+	return operate(ctx, g, func(s *server.Server) error {
+		return c.made(g, shownOnce{"key", "key", keyUse}, func() (client.Answer, error) {
+			made, err := s.Keys.Recover(ctx, tenantdb.System(t, "operator"), c.Name)
+			if err != nil {
+				return client.Answer{}, refusal(err)
+			}
+			body, err := json.Marshal(map[string]string{"key": made.Secret.Expose(), "key_id": made.ID, "hint": made.Hint, "tenant_id": c.Tenant})
+			return client.Answer{Body: body}, err
+		}, func(answer client.Answer) ([]detail, error) {
+			var k keyView
+			err := answer.Into(&k)
+			return []detail{{"key id", cell{k.KeyID, bold}}, {"looks like", cell{text: k.Hint}}}, err
+		})
+	})
 }
 
 // keyringRevoke is `avouch keyring revoke`.
@@ -115,7 +214,7 @@ func (c *keyringRevoke) Run(ctx context.Context, g *globals) error {
 		if err := s.RevokeSigningKey(ctx, tenantdb.System(tenantdb.Platform, "operator"), c.KID); err != nil {
 			return refusal(err)
 		}
-		return g.done(map[string]string{"kid": c.KID, "status": "revoked"}, "The key is revoked: no token that it signed is good any more.")
+		return g.done(map[string]any{"kid": c.KID, "status": "revoked"}, "The key is revoked: no token that it signed is good any more.")
 	})
 }
 

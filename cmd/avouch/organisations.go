@@ -18,6 +18,7 @@ type orgsCmd struct {
 	Set     orgsSet     `cmd:"" help:"Set a monthly quota. For the operator."`
 	Suspend orgsSuspend `cmd:"" help:"Stop an organisation. For the operator."`
 	Resume  orgsResume  `cmd:"" help:"Undo a suspension. For the operator."`
+	Key     orgsKey     `cmd:"" help:"Make an owner key for an organisation that has lost its own. For the operator."`
 }
 
 // orgView is an organisation as the API shows it.

@@ -31,6 +31,7 @@ type root struct {
 	Audit    auditCmd    `cmd:"" group:"proof" help:"Read, check and export the log."`
 	Trace    traceCmd    `cmd:"" group:"proof" help:"Show everything that one request did."`
 	Keys     keysCmd     `cmd:"" group:"account" help:"API keys of your organisation and its services."`
+	PG       pgCmd       `cmd:"" name:"pg" group:"own" help:"API keys in your own PostgreSQL, for PostgREST and Supabase."`
 	Orgs     orgsCmd     `cmd:"" name:"organisations" group:"account" help:"Your organisation, and new ones."`
 	VersionC versionCmd  `cmd:"" name:"version" group:"program" help:"Say which build this is."`
 	Version  versionFlag `hidden:"" help:"Say which build this is."`
@@ -57,7 +58,7 @@ Exit codes: 0 well, 1 the thing asked about does not hold (denied, tampered, unh
 
 // run is the program but for the process around it.
 func run(ctx context.Context, args []string) int {
-	g := globals{In: os.Stdin, Out: os.Stdout, Err: os.Stderr, Now: time.Now, Getenv: os.Getenv}
+	g := globals{In: os.Stdin, Out: os.Stdout, Err: redacted{os.Stderr}, Now: time.Now, Getenv: os.Getenv}
 	cli := root{Globals: g}
 	parser, err := newParser(ctx, &cli)
 	if err != nil {
@@ -67,6 +68,9 @@ func run(ctx context.Context, args []string) int {
 		args = append(slices.Clone(args[1:]), "--help")
 	}
 	wantsJSON := func() bool { return cli.Globals.JSON || slices.Contains(args, "--json") }
+	if err := noSecrets(args); err != nil {
+		return report(g.Err, err, wantsJSON())
+	}
 	parsed, err := parser.Parse(args)
 	var p *kong.ParseError
 	if errors.As(err, &p) && lacksCommand(p) && !wantsJSON() {
@@ -95,7 +99,7 @@ func newParser(ctx context.Context, cli *root) (*kong.Kong, error) {
 		kong.ConfigureHelp(kong.HelpOptions{Compact: true, NoExpandSubcommands: true, WrapUpperBound: 100}),
 		kong.ExplicitGroups([]kong.Group{
 			{Key: "server", Title: "Run a server:"}, {Key: "agents", Title: "Agents:"}, {Key: "proof", Title: "Proof:"},
-			{Key: "account", Title: "Your organisation:"}, {Key: "program", Title: "This program:"},
+			{Key: "account", Title: "Your organisation:"}, {Key: "own", Title: "Your own database:"}, {Key: "program", Title: "This program:"},
 		}),
 		kong.PostBuild(func(k *kong.Kong) error {
 			variables("AVOUCH", k.Model.Node, derived)

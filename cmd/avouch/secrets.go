@@ -2,7 +2,9 @@ package main
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 
 	"github.com/avouch-dev/avouch/internal/client"
@@ -15,12 +17,18 @@ type disclosure struct {
 }
 
 // open makes the file before the secret is made: a secret that cannot be kept would be lost.
-func (d *disclosure) open() (*os.File, error) {
-	if d.SecretFile == "" {
+func (d *disclosure) open(asJSON bool) (*os.File, error) {
+	switch {
+	case d.Quiet && asJSON:
+		return nil, misused("--quiet prints the secret alone, and --json an object: give one of them")
+	case d.SecretFile == "":
 		return nil, nil
 	}
 	f, err := os.OpenFile(d.SecretFile, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
-	if err != nil {
+	switch {
+	case errors.Is(err, fs.ErrExist):
+		return nil, misused("%s is there, and is not written over: name a file that is not, or move this one away. Nothing was made", d.SecretFile)
+	case err != nil:
 		return nil, lacks("the secret's file cannot be made: %w", err)
 	}
 	return f, nil
@@ -36,7 +44,7 @@ type shownOnce struct {
 // made prints what was made, with the secret that is in one field of the answer, or puts that into its file. make is
 // asked only once the file is there. human gives the details of the rest.
 func (d *disclosure) made(g *globals, once shownOnce, make func() (client.Answer, error), human func(client.Answer) ([]detail, error)) error {
-	file, err := d.open()
+	file, err := d.open(g.JSON)
 	if err != nil {
 		return err
 	}

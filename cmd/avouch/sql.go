@@ -5,10 +5,13 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"slices"
 	"strings"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/avouch-dev/avouch/postgres"
 )
 
 const issuerSQL = `SELECT issuer FROM avouch.installation`
@@ -46,4 +49,24 @@ func unreached(err error) bool {
 func mayNotSee(err error) bool {
 	var refused *pgconn.PgError
 	return errors.As(err, &refused) && refused.Code == "42501" // insufficient_privilege
+}
+
+// plainPG is what went wrong with somebody's own PostgreSQL, in its own words, once.
+func plainPG(err error) error {
+	var refused *pgconn.PgError
+	switch {
+	case errors.As(err, &refused) && strings.HasPrefix(refused.Message, "avouch_keys is not installed"):
+		return postgres.ErrNotInstalled
+	case errors.As(err, &refused):
+		return errors.New(strings.Join(slices.DeleteFunc([]string{refused.Message, refused.Detail, refused.Hint}, func(s string) bool { return s == "" }), ". "))
+	case unreached(err): // each way in has a line, with TLS and without
+		var lines []string
+		for line := range strings.Lines(err.Error()) {
+			if line = strings.TrimSpace(line); !slices.Contains(lines, line) {
+				lines = append(lines, line)
+			}
+		}
+		return errors.New(strings.Join(lines, " "))
+	}
+	return err
 }

@@ -28,7 +28,7 @@ func serve(t *testing.T, h http.HandlerFunc) *httptest.Server {
 
 func newClient(t *testing.T, base string) *Client {
 	t.Helper()
-	c, err := New(Config{URL: base, Key: secret.Text(testKey), Agent: "avouch/test", Timeout: time.Second, Silence: 200 * time.Millisecond})
+	c, err := New(Config{URL: base, Key: secret.Text(testKey), Agent: "avouch/test", Timeout: time.Minute, Silence: time.Minute})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -243,7 +243,6 @@ func TestEndlessAnswer(t *testing.T) {
 		}
 	})
 	c := newClient(t, s.URL)
-	c.cfg.Timeout = 30 * time.Second
 	if _, err := c.Do(t.Context(), Call{Path: []string{"x"}}); err == nil || !strings.Contains(err.Error(), "larger than 64 MiB") {
 		t.Errorf("%v", err)
 	}
@@ -251,13 +250,14 @@ func TestEndlessAnswer(t *testing.T) {
 
 func TestDownload(t *testing.T) {
 	t.Parallel()
+	slowly := time.Second // much, for the machine may stand still for a while
 	s := serve(t, func(w http.ResponseWriter, r *http.Request) {
 		switch r.URL.Path {
 		case "/slowly": // longer altogether than any single silence may be
 			for range 6 {
 				io.WriteString(w, "part ")
 				w.(http.Flusher).Flush()
-				time.Sleep(60 * time.Millisecond)
+				time.Sleep(slowly / 4)
 			}
 		case "/silent":
 			io.WriteString(w, "part ")
@@ -268,6 +268,7 @@ func TestDownload(t *testing.T) {
 		}
 	})
 	c := newClient(t, s.URL)
+	c.cfg.Silence = slowly
 	read := func(path string) (string, error) {
 		body, err := c.Download(t.Context(), Call{Path: []string{path}}, "*/*")
 		if err != nil {

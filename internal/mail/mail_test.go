@@ -25,8 +25,13 @@ import (
 )
 
 var leaked = KeyLeakedData{
-	Organisation: "Acme & Söhne", KeyName: "deploy", Hint: "avk_live_…f3a9", Where: "in the address of a request",
+	Organisation: "Acme & Söhne", KeyID: "abcdefghijk", Left: "at least 1000", KeyName: "deploy", Hint: "avk_live_…f3a9", Where: "in the address of a request",
 	When: "2026-11-22 09:30 UTC", RequestID: "01936f2e-8a4c-7b1d-9c3e-5f6a7b8c9d0e", URL: "https://avouch.example/console",
+}
+
+var expiring = KeyExpiringData{
+	Organisation: "Acme & Söhne", Days: "7 days", URL: "https://avouch.example/docs#rotate-key",
+	Keys: []ExpiringKey{{Name: "deploy", Hint: "avk_live_…f3a9", Owner: "user_17", When: "Mon, 30 Nov 2026 09:30:00 UTC", LastUsed: "Sun, 22 Nov 2026 09:30:00 UTC"}},
 }
 
 // parts reads a message as a reader's program would: its header, and its parts by media type.
@@ -282,7 +287,7 @@ func TestNothingIsInjected(t *testing.T) {
 
 func TestTemplates(t *testing.T) {
 	t.Parallel()
-	data := map[Template]any{KeyLeaked: leaked, Incident: IncidentData{Organisation: "Acme", Kind: "log.broken", Detail: "It does not verify.", When: "now", ID: "1"}}
+	data := map[Template]any{KeyLeaked: leaked, KeyExpiring: expiring, Incident: IncidentData{Organisation: "Acme", Kind: "log.broken", Detail: "It does not verify.", When: "now", ID: "1"}}
 	for _, name := range Templates() {
 		m, err := Render(name, "ada@example.com", data[name])
 		must(t, err)
@@ -296,6 +301,9 @@ func TestTemplates(t *testing.T) {
 		}
 		v := reflect.ValueOf(data[name])
 		for i := range v.NumField() {
+			if v.Field(i).Kind() != reflect.String {
+				continue
+			}
 			if text := v.Field(i).String(); text != "" && !strings.Contains(m.Text, text) {
 				t.Errorf("%s: %s is not in the text", name, v.Type().Field(i).Name)
 			}
@@ -303,6 +311,40 @@ func TestTemplates(t *testing.T) {
 		if _, err := Render(name, "x", struct{}{}); err == nil {
 			t.Errorf("%s was filled with nothing", name)
 		}
+	}
+	several := expiring
+	several.Keys, several.More = append(several.Keys, ExpiringKey{Name: "other", Hint: "avk_live_…0000", When: "later"}), 35
+	for d, words := range map[*KeyExpiringData][]string{
+		&expiring: {"A key of Acme", "expires in 7 days", "deploy (avk_live_…f3a9)", "user_17", "Mon, 30 Nov 2026", "Sun, 22 Nov 2026"},
+		&several:  {"37 keys of Acme", "expire soon, the first in 7 days", "deploy", "other (avk_live_…0000)", "never", "And 35 more"},
+	} {
+		m, err := Render(KeyExpiring, "x", *d)
+		must(t, err)
+		for _, w := range words {
+			if !strings.Contains(m.Subject+m.Text, w) || strings.Contains(m.Text, "\n\n\n") {
+				t.Errorf("%q is not in %s\n%s", w, m.Subject, m.Text)
+			}
+		}
+	}
+	ended := leaked
+	ended.Revoked = true
+	m, err := Render(KeyLeaked, "x", ended)
+	must(t, err)
+	for _, s := range []string{m.Text, m.HTML} {
+		if strings.Contains(s, "still works") || !strings.Contains(s, "was revoked") {
+			t.Errorf("of a key that was revoked: %s", s)
+		}
+		for _, w := range []string{"still in force: at least 1000.", "avouch keys list --made-by abcdefghijk", "avouch keys revoke abcdefghijk --children"} {
+			if !strings.Contains(s, w) {
+				t.Errorf("of a key that has made others: no %q in %s", w, s)
+			}
+		}
+	}
+	ended.Left = ""
+	m, err = Render(KeyLeaked, "x", ended)
+	must(t, err)
+	if strings.Contains(m.Text+m.HTML, "in force") || strings.Contains(m.Text+m.HTML, "--children") || strings.HasSuffix(m.Text, "\n\n") {
+		t.Errorf("of a key that has made none: %s\n%s", m.Text, m.HTML)
 	}
 	if _, err := Render("../doc", "x", nil); err == nil {
 		t.Error("a template that is not there was rendered")

@@ -167,7 +167,7 @@ func (s *server) heard() string {
 }
 
 func (s *server) config() Config {
-	return Config{Server: s.listener.Addr().String(), From: "Avouch <avouch@example.com>", TLS: "starttls", CAFile: s.caFile, Timeout: 2 * time.Second}
+	return Config{Server: s.listener.Addr().String(), From: "Avouch <avouch@example.com>", TLS: "starttls", CAFile: s.caFile, Timeout: 20 * time.Second}
 }
 
 func must(t testing.TB, err error) {

@@ -14,22 +14,47 @@ type Template string
 
 // The templates, and what each is filled with.
 const (
-	KeyLeaked Template = "key_leaked" // KeyLeakedData
-	Incident  Template = "incident"   // IncidentData
+	KeyLeaked   Template = "key_leaked"   // KeyLeakedData
+	KeyExpiring Template = "key_expiring" // KeyExpiringData
+	Incident    Template = "incident"     // IncidentData
 )
 
 // Templates are all templates.
-func Templates() []Template { return []Template{KeyLeaked, Incident} }
+func Templates() []Template { return []Template{KeyLeaked, KeyExpiring, Incident} }
 
 // KeyLeakedData fills KeyLeaked: a key was sent where others could read it.
 type KeyLeakedData struct {
 	Organisation string
+	KeyID        string
 	KeyName      string
 	Hint         string // what identifies the key to its owner, and is no secret
 	Where        string // how it was sent: "in the address of a request"
 	When         string
 	RequestID    string
 	URL          string // of the page where the key is replaced; may be empty
+	Revoked      bool   // it works no longer
+	Left         string // how many keys that came from it are in force: "3", "at least 1000"; empty if none
+}
+
+// KeyExpiringData fills KeyExpiring: keys end soon.
+type KeyExpiringData struct {
+	Organisation string
+	Days         string        // to the first end: "30 days", "1 day"
+	Keys         []ExpiringKey // one at least, the first to end first
+	More         int           // how many there are beside
+	URL          string        // of the page where keys are rotated; may be empty
+}
+
+// Count is how many keys end.
+func (d KeyExpiringData) Count() int { return len(d.Keys) + d.More }
+
+// ExpiringKey is one of the keys that end soon.
+type ExpiringKey struct {
+	Name     string
+	Hint     string
+	Owner    string // to whom it was given; may be empty
+	When     string // its end
+	LastUsed string // empty if it was never used
 }
 
 // IncidentData fills Incident: something is wrong in an organisation, or in the installation.

@@ -10,7 +10,7 @@ import (
 	"net/netip"
 	"net/url"
 	"path"
-	"regexp"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -41,10 +41,12 @@ type Config[C any] struct {
 	Anonymous func(meta RequestMeta) C
 	// Allow says whether the caller has a scope; needed if any operation names one.
 	Allow func(ctx context.Context, c C, scope string) error
+	// Admit is asked last, when it is known that the caller may: whether one more request of the credential is let in.
+	Admit func(ctx context.Context, c C, operation string) error
 	// Refused is told of every problem document before it is sent, whatever its kind: the server records the denials.
 	// c is nil if nobody was authenticated, operation is empty if no route matched.
 	Refused func(ctx context.Context, meta RequestMeta, c *C, operation string, p *problem.Error)
-	// Leaked is told of a credential that came in a query string or over plain HTTP. MetaOf(ctx) is the request.
+	// Leaked is told of a credential that came in an address or over plain HTTP. MetaOf(ctx) is the request.
 	Leaked func(ctx context.Context, credential string)
 	// Idempotency keeps the answers of operations that take an Idempotency-Key.
 	Idempotency IdempotencyStore[C]
@@ -66,13 +68,13 @@ type API[C any] struct {
 	cfg        Config[C]
 	huma       huma.API
 	caught     *catcher
-	describing string          // the operation that is being registered: it names the types of its bodies
-	mux        *http.ServeMux  // every route, and a last one that answers for the rest
-	routes     *http.ServeMux  // every route, asked only by that last one: what would have matched but for the method
+	describing string         // the operation that is being registered: it names the types of its bodies
+	mux        *http.ServeMux // every route, and a last one that answers for the rest
+	routes     *http.ServeMux // every route, asked only by that last one: what would have matched but for the method
+	ops        []Op
 	plain      map[string]bool // paths that are served over plain HTTP too
 	metrics    *metrics
 	tracer     trace.Tracer
-	credential *regexp.Regexp
 	spec       func() []byte
 	docs       func() []byte
 }
@@ -88,13 +90,12 @@ func New[C any](cfg Config[C]) *API[C] {
 	cfg.HSTS = or(cfg.HSTS, 365*24*time.Hour)
 	cfg.Forwarded = or(cfg.Forwarded, XForwarded)
 	a := &API[C]{
-		cfg:        cfg,
-		caught:     &catcher{},
-		mux:        http.NewServeMux(),
-		routes:     http.NewServeMux(),
-		plain:      map[string]bool{},
-		metrics:    newMetrics(cfg.Metrics),
-		credential: regexp.MustCompile(credentialPattern),
+		cfg:     cfg,
+		caught:  &catcher{},
+		mux:     http.NewServeMux(),
+		routes:  http.NewServeMux(),
+		plain:   map[string]bool{},
+		metrics: newMetrics(cfg.Metrics),
 	}
 	if cfg.Tracer != nil {
 		a.tracer = cfg.Tracer.Tracer("github.com/avouch-dev/avouch/internal/web")
@@ -123,6 +124,9 @@ func (a *API[C]) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	a.setHeaders(rec.Header(), r, x)
 	defer a.count(rec, r.Method, x)
 	defer a.recovered(rec, r)
+	if a.addressed(rec, r) {
+		return
+	}
 	if p := misshapen(r); p != nil {
 		a.Refuse(rec, r, p)
 		return
@@ -226,7 +230,7 @@ func misshapen(r *http.Request) *problem.Error {
 	if !strings.HasPrefix(r.URL.Path, "/") {
 		return problem.New(problem.Invalid, "The address has no path.")
 	}
-	if !canonical(r.URL.Path) || !canonical(r.URL.EscapedPath()) {
+	if !canonical(r.URL.EscapedPath()) || dotted(r.URL.Path) {
 		return problem.New(problem.Missing, "Paths with empty or dotted segments lead nowhere here.")
 	}
 	if !storable(r.URL.Path) {
@@ -244,6 +248,23 @@ func misshapen(r *http.Request) *problem.Error {
 func canonical(p string) bool {
 	c := path.Clean(p)
 	return c == p || c != "/" && p == c+"/"
+}
+
+// dotted reports whether a path, decoded, has a segment that some reader would take for a step up. Escaped slashes may well make
+// an empty segment: names have such, as addresses do, and wherever they are merged the request still leads to the same operation.
+func dotted(p string) bool {
+	for segment := range strings.SplitSeq(p, "/") {
+		if segment == "." || segment == ".." {
+			return true
+		}
+	}
+	return false
+}
+
+// PathTakes reports whether a text can be a segment of a path here, escaped: one that is a step up, or holds a credential, names
+// nothing, and a slash alone is the end of a path to the router.
+func PathTakes(s string) bool {
+	return s != "" && s != "/" && !dotted(s) && len(credentials(url.PathEscape(s))) == 0
 }
 
 func storable(s string) bool { return utf8.ValidString(s) && !strings.Contains(s, "\x00") }
@@ -264,11 +285,30 @@ func (a *API[C]) missed(w http.ResponseWriter, r *http.Request) {
 		if probe.status == http.StatusMethodNotAllowed {
 			allow := probe.header.Get("Allow")
 			w.Header().Set("Allow", allow)
-			a.Refuse(w, r, exactly(http.StatusMethodNotAllowed, "This address takes %s.", allow))
+			a.Refuse(w, r, exactly(http.StatusMethodNotAllowed, "This address takes %s.%s", allow, a.beneath(r, allow)))
 			return
 		}
 	}
 	a.Refuse(w, r, problem.New(problem.Missing, "There is nothing at this address. %s lists what there is.", a.address("/docs")))
+}
+
+// beneath says what else there is to do with what an address names, such as POST …/revoke where somebody tried DELETE.
+func (a *API[C]) beneath(r *http.Request, allow string) string {
+	there := r.Clone(r.Context())
+	there.Method, _, _ = strings.Cut(allow, ",")
+	_, pattern := a.routes.Handler(there)
+	_, of, _ := strings.Cut(pattern, " ")
+	var acts []string
+	for _, op := range a.ops {
+		if act, under := strings.CutPrefix(op.Path, of+"/"); under && !op.Hidden && strings.HasSuffix(of, "}") && !strings.Contains(act, "/") {
+			acts = append(acts, op.Method+" …/"+act)
+		}
+	}
+	if len(acts) == 0 {
+		return ""
+	}
+	slices.Sort(acts)
+	return " What it names also takes " + strings.Join(acts, ", ") + "."
 }
 
 // answer is a response that is kept until it is whole.

@@ -14,7 +14,8 @@
 //     X-Caller-Request-Id and is used for nothing else. TestRequestIDs
 //  2. Every failure is a problem document (RFC 9457) of one of the closed list of kinds: also for 404, 405, 413, 415, 431,
 //     panics and time limits. TestProblemDocuments, TestRefusals, TestRefusedBodies, TestMethodNotAllowedSaysWhatIs,
-//     TestOurOwnFaults, TestRawFailures. What net/http refuses by itself (no HTTP at all, a header beyond 32 KiB) gets a
+//     TestOurOwnFaults, TestRawFailures. A 405 says what the address takes, and what is beneath it:
+//     TestMethodNotAllowedSaysWhatElse. What net/http refuses by itself (no HTTP at all, a header beyond 32 KiB) gets a
 //     bare 4xx and the connection is closed. TestMalformedRequests
 //  3. Nothing of a request is logged or put into a span but its id, operation, method and status: no path, query, header
 //     or body. Of a panic the place is kept, not its words. TestNothingOfTheRequestIsLogged, TestOurOwnFaults, TestSpans
@@ -24,16 +25,18 @@
 //  5. The server is told of every refusal, with the caller if there is one. TestRefusedHook, TestRawRefusals
 //  6. A JSON body means the same to every reader (RFC 7493): UTF-8, no name twice, none unknown, none that differs from a
 //     field's only in case, nothing after the end. TestCheckJSON, FuzzCheckJSON, FuzzBody, TestDecode. So does the rest:
-//     no parameter twice, none unknown, no path that two readers could take for two. TestRefusals
-//  7. A credential in the query string of the API, or sent in the clear to a service that is known by https, is refused
-//     and its owner can be warned. TestCredentialInQuery, TestCredentialInQueryElsewhere, TestPlainHTTP,
+//     no parameter twice, none unknown, no path that two readers could take for two operations. TestRefusals. Any name that
+//     PathTakes is one segment of a path, slashes and all: TestNamesInPaths. A number of no fixed meaning comes back as it was
+//     sent, or is refused: TestFreeNumbers, TestRefusedBodies.
+//  7. A credential in a path, in the query string of the API, or sent in the clear to a service that is known by https, is
+//     refused and its owner can be warned. TestCredentialInPath, TestCredentialInQuery, TestCredentialInQueryElsewhere, TestPlainHTTP,
 //     TestPlainHTTPForProbes, TestNoRedirectInDevelopment
 //  8. The client's address is believed only as far as a trusted proxy vouches for it. TestClientAddress,
 //     FuzzForwarded, TestBehindTrustedProxy
 //  9. One Idempotency-Key does one thing once; a repetition gets the first answer. TestIdempotencyKey,
 //     TestIdempotencyWhileRunning, TestIdempotencyAfterFailure, TestIdempotencyOutcomeUnknown, TestIdempotencyStoreAway
 //  10. Pages of a listing hold everything once; a cursor that was not made here is a 400. TestPages, TestCursorRoundTrip,
-//     TestCursorRefuses, FuzzCursor. An update made from an old version is a 412. TestCheckMatch
+//     TestCursorRefuses, FuzzCursor. An update made from an old version, or from one that never was, is a 412. TestCheckMatch
 //  11. TLS is 1.2 with forward secrecy and authenticated encryption, or 1.3; HSTS over it. TestTLSByHandshake. Slow
 //     clients are cut off, streams are not. TestSlowClients, TestStream. A request framed in two ways is the last of its
 //     connection (RFC 9112, section 6.1). TestLengthAndChunksHangsUp

@@ -245,10 +245,10 @@ func rules(s *huma.Schema) []string {
 		add("one of %s", strings.Join(words, ", "))
 	}
 	if s.Minimum != nil {
-		add("at least %v", *s.Minimum)
+		add("at least %s", digits(*s.Minimum))
 	}
 	if s.Maximum != nil {
-		add("at most %v", *s.Maximum)
+		add("at most %s", digits(*s.Maximum))
 	}
 	if s.MinLength != nil {
 		add("length %d or more", *s.MinLength)

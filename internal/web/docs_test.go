@@ -98,7 +98,7 @@ func TestDocsShowEveryOperation(t *testing.T) {
 	text := bodyOf(t, b.ask("GET", "/docs", ""))
 	for _, want := range []string{
 		`id="make-thing"`, `id="get-thing"`, `id="list-things"`, "Makes <code>one</code> thing.", "<p>At once.</p>", "things:write", "next_cursor",
-		"Open to everyone", "one of red, green", "length 20 at most", "Idempotency-Key", "curl -X POST http://127.0.0.1:8080/api/v1/things", `href="/problems/too-many"`,
+		"Open to everyone", "one of red, green", "length 20 at most", "at most 1000000", "Idempotency-Key", "curl -X POST http://127.0.0.1:8080/api/v1/things", `href="/problems/too-many"`,
 	} {
 		if !strings.Contains(text, want) {
 			t.Errorf("/docs lacks %s", want)

@@ -12,27 +12,36 @@ import (
 	"github.com/avouch-dev/avouch/internal/problem"
 )
 
-// credentialPattern finds what we hand out: API keys of every kind, and JWTs. It is loose at the end on purpose, since a
+// credential finds what we hand out: API keys of every kind, and JWTs. It is loose at the end on purpose, since a
 // damaged key has leaked as well.
-const credentialPattern = `av[ksd]_(?:live|test)_[0-9A-Za-z_]{8,}|eyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]*`
+var credential = regexp.MustCompile(`av[ksd]_(?:live|test)_[0-9A-Za-z_]{8,}|eyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]*`)
 
 // hookTimeout bounds what is done beside an answer, such as warning the owner of a leaked key.
 const hookTimeout = 5 * time.Second
 
-// guard holds the two rules about where a credential may travel: not in the query string of the API, and not in the
-// clear when the service is known by an https address. It reports true if it answered the request.
-func (a *API[C]) guard(w http.ResponseWriter, r *http.Request, x *exchange) bool {
+// addressed holds the rule that no address has a credential in it: in no path, and in no query string of the API. It comes
+// before what is said of the address's shape, which would hide a leak. It reports true if it answered the request.
+func (a *API[C]) addressed(w http.ResponseWriter, r *http.Request) bool {
+	where := r.URL.EscapedPath()
 	if strings.HasPrefix(r.URL.Path, "/api/") {
-		if found := a.inQuery(r.URL.RawQuery); len(found) > 0 {
-			a.leaked(r.Context(), found)
-			a.Refuse(w, r, problem.New(problem.Invalid, "The address holds a credential. Addresses are kept in logs and histories, so it counts as leaked: replace it, and send the new one in the Authorization header."))
-			return true
-		}
+		where += "?" + r.URL.RawQuery
 	}
+	found := credentials(where)
+	if len(found) == 0 {
+		return false
+	}
+	a.leaked(r.Context(), found)
+	a.Refuse(w, r, problem.New(problem.Invalid, "The address holds a credential. Addresses are kept in logs and histories, so it counts as leaked: replace it, and send the new one in the Authorization header. An address names a key by its key_id."))
+	return true
+}
+
+// guard holds the rule that no credential travels in the clear when the service is known by an https address. It reports true
+// if it answered the request.
+func (a *API[C]) guard(w http.ResponseWriter, r *http.Request, x *exchange) bool {
 	if a.cfg.PublicURL.Scheme != "https" || x.meta.Secure || a.plain[r.URL.Path] {
 		return false
 	}
-	if found := append(inHeaders(r.Header), a.inQuery(r.URL.RawQuery)...); len(found) > 0 {
+	if found := append(inHeaders(r.Header), credentials(r.URL.RawQuery)...); len(found) > 0 {
 		a.leaked(r.Context(), found)
 		a.Refuse(w, r, problem.New(problem.Invalid, "The request came over plain HTTP with a credential, which everyone on the way could read. It counts as leaked: replace it, and use %s.", a.cfg.PublicURL))
 		return true
@@ -58,16 +67,13 @@ func (a *API[C]) leaked(ctx context.Context, credentials []string) {
 	}
 }
 
-// inQuery finds credentials in a query string, also if it is percent-encoded once or twice. Malformed escapes are left
-// as they are, so that one of them does not hide what stands beside it. At most four are told.
-func (a *API[C]) inQuery(query string) []string {
-	if query == "" {
-		return nil
-	}
-	once := percentDecode(query)
+// credentials finds those in an address, also if it is percent-encoded once or twice. Malformed escapes are left as they
+// are, so that one of them does not hide what stands beside it. At most four are told.
+func credentials(address string) []string {
+	once := percentDecode(address)
 	var found []string
-	for _, s := range []string{query, once, percentDecode(once)} {
-		for _, c := range a.credential.FindAllString(s, 4) {
+	for _, s := range slices.Compact([]string{address, once, percentDecode(once)}) {
+		for _, c := range credential.FindAllString(s, 4) {
 			if len(found) < 4 && !slices.Contains(found, c) {
 				found = append(found, c)
 			}
@@ -117,6 +123,4 @@ func inHeaders(h http.Header) []string {
 }
 
 // redact takes out of a text for the log what must never be there, should an error ever quote it.
-func redact(credential *regexp.Regexp, s string) string {
-	return credential.ReplaceAllString(s, "[secret]")
-}
+func redact(s string) string { return credential.ReplaceAllString(s, "[secret]") }

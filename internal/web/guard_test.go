@@ -52,6 +52,46 @@ func TestCredentialInQuery(t *testing.T) {
 	}
 }
 
+// TestCredentialInPath: the same for what stands in the path, wherever that leads, however it is escaped and whatever else is wrong
+// with the address; and what only looks a little like a key is none.
+func TestCredentialInPath(t *testing.T) {
+	t.Parallel()
+	data := strings.Replace(goodKey, "avk_live", "avd_live", 1)
+	for _, c := range []struct {
+		method, target string
+		leaks          []string
+	}{
+		{"GET", "/api/v1/things/" + goodKey, []string{goodKey}},
+		{"POST", "/api/v1/things/" + data + "/revoke", []string{data}},
+		{"DELETE", "/api/v1/things/x" + goodKey, []string{goodKey}},
+		{"GET", "/api/v1/things/" + strings.ReplaceAll(goodKey, "_", "%5f"), []string{goodKey}},
+		{"GET", "/api/v1/things/" + strings.ReplaceAll(goodKey, "_", "%255F"), []string{goodKey}},
+		{"GET", "/%61vk" + goodKey[3:] + ".txt", []string{goodKey}},
+		{"GET", "/nowhere/" + goodJWT, []string{goodJWT}},
+		{"GET", "/docs/" + goodKey, []string{goodKey}},
+		{"GET", "//api/../" + goodKey, []string{goodKey}},
+		{"GET", "/api/v1/things/" + goodKey + "%00", []string{goodKey}},
+		{"GET", "/api/v1/things?a=%zz&k=" + goodKey, []string{goodKey}},
+		{"GET", "/api/v1/things/" + goodKey + "?k=" + goodKey + "&j=" + data, []string{goodKey, data}},
+		{"GET", "/api/v1/things/" + thingID, nil},
+		{"GET", "/agents/" + thingID + "/did.json", nil},
+		{"GET", "/api/v1/things/" + goodKey[9:20], nil},
+		{"GET", "/api/v1/things/avk_live_short", nil},
+	} {
+		b := newBench(t)
+		r := b.ask(c.method, c.target, "", asAlice)
+		if c.leaks != nil {
+			problemIn(t, r, 400)
+		}
+		if !slices.Equal(b.leaks, c.leaks) {
+			t.Errorf("%s %s: %d leaks, want %d", c.method, c.target, len(b.leaks), len(c.leaks))
+		}
+		if log := b.log.String(); strings.Contains(log, "avk_") || strings.Contains(log, "avd_") || strings.Contains(log, "eyJ") {
+			t.Errorf("%s: it is in the log", c.target)
+		}
+	}
+}
+
 // TestCredentialInQueryElsewhere: one-time links outside of the API are not the guard's business; odd spellings of the
 // API's path are.
 func TestCredentialInQueryElsewhere(t *testing.T) {
@@ -88,6 +128,7 @@ func TestPlainHTTP(t *testing.T) {
 		{"GET", "/api/v1/things", asAlice, 400, "", 1},
 		{"GET", "/api/v1/things", "X-API-Key: " + goodKey, 400, "", 1},
 		{"GET", "/verified?token=" + goodJWT, "", 400, "", 1},
+		{"GET", "/verified/" + goodKey, "", 400, "", 1},
 		{"GET", "/docs", "Cookie: theme=dark", 308, "https://id.example.com/docs", 0},
 		{"GET", "/docs", "Cookie: theme=dark; __Host-session=abc", 400, "", 1},
 		{"GET", "/docs", "X-Forwarded-Proto: https", 308, "https://id.example.com/docs", 0}, // said by nobody trusted

@@ -3,12 +3,16 @@ package web
 import (
 	"context"
 	"encoding/json"
+	"math/big"
 	"net/http"
+	"net/url"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 
 	"github.com/avouch-dev/avouch/internal/problem"
+	"pgregory.net/rapid"
 )
 
 const thingID = "01936f2e-8a4c-7b1d-9c3e-5f6a7b8c9d0e"
@@ -81,6 +85,7 @@ func TestRefusals(t *testing.T) {
 		"unclean path":        {"GET", "/api//v1/things", ``, nil, 404, problem.Missing, ""},
 		"dotted path":         {"GET", "/api/v1/x/../things", ``, nil, 404, problem.Missing, ""},
 		"encoded dots":        {"GET", "/api/v1/x/%2e%2e/things", ``, nil, 404, problem.Missing, ""},
+		"a step up, escaped":  {"GET", "/api/v1/things/x%2F..%2Fsecret", ``, nil, 404, problem.Missing, ""},
 		"NUL in path":         {"GET", "/api/v1/things/%00", ``, []string{asAlice}, 400, problem.Invalid, ""},
 		"not UTF-8 in path":   {"GET", "/api/v1/things/%ff", ``, []string{asAlice}, 400, problem.Invalid, ""},
 		"NUL in query":        {"GET", things + "?cursor=%00", ``, nil, 400, problem.Invalid, ""},
@@ -133,6 +138,10 @@ func TestRefusedBodies(t *testing.T) {
 		"not on the list":       {`{"name":"x","parts":[{"label":"blue"}]}`, "body.parts[0].label"},
 		"a fraction":            {`{"name":"x","count":1.5}`, "body.count"},
 		"U+0000":                {`{"name":"\u0000"}`, "body.name"},
+		"a number too long":     {`{"name":"x","facts":{"a":[{"b":0.12345678901234567890}]}}`, "body.facts.a[0].b"},
+		"a number too large":    {`{"name":"x","facts":{"a":9007199254740993}}`, "body.facts.a"},
+		"a number too small":    {`{"name":"x","facts":{"a":-1e-400}}`, "body.facts.a"},
+		"a number of no size":   {`{"name":"x","facts":{"a":1e99999999999999999999}}`, "body.facts.a"},
 		"half a surrogate pair": {`{"name":"\ud800"}`, "body.name"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -167,6 +176,70 @@ func TestMethodNotAllowedSaysWhatIs(t *testing.T) {
 			}
 		}
 	}
+}
+
+// TestMethodNotAllowedSaysWhatElse: whoever looks for a method that an address does not take is told of what its thing takes.
+func TestMethodNotAllowedSaysWhatElse(t *testing.T) {
+	t.Parallel()
+	b := newBench(t)
+	for _, act := range []string{"stop", "start"} {
+		Handle(b.API, Op{ID: act + "-thing", Method: "POST", Path: "/api/v1/things/{id}/" + act, Summary: "Do something"},
+			func(context.Context, caller, *oneThing) (*None, error) { return nil, nil })
+	}
+	for target, want := range map[string]string{
+		"/api/v1/things/" + thingID:           "This address takes GET, HEAD, PATCH. What it names also takes POST …/start, POST …/stop.",
+		"/api/v1/things/" + thingID + "/stop": "This address takes POST.",
+		"/api/v1/things":                      "This address takes GET, HEAD, POST.",
+	} {
+		if p := problemIn(t, b.ask("DELETE", target, ""), 405); p.Detail != want {
+			t.Errorf("%s: %s", target, p.Detail)
+		}
+	}
+}
+
+// TestNamesInPaths: a name comes out of a path as it was put in, whatever it holds, if PathTakes says that a path takes it; and
+// leads nowhere if not.
+func TestNamesInPaths(t *testing.T) {
+	t.Parallel()
+	b := newBench(t)
+	type in struct {
+		Name string `path:"name"`
+	}
+	type out struct{ Body string }
+	Handle(b.API, Op{ID: "get-name", Method: "GET", Path: "/api/v1/names/{name}", Summary: "Say a name", Access: Public},
+		func(_ context.Context, _ caller, in *in) (*out, error) { return &out{in.Name}, nil })
+	for name, takes := range map[string]bool{
+		"https://idp.example/u/17": true, "a/b": true, "a/": true, "//": true, " ": true, "%2F": true, "a?b#c": true, "界": true, "...": true, "a..b": true,
+		"/": false, ".": false, "..": false, "a/../b": false, "a/.": false, "": false, goodKey: false, "u " + goodJWT: false, "avk%5Flive_0123456789A": false,
+	} {
+		if PathTakes(name) != takes {
+			t.Errorf("%q: takes is not %t", name, takes)
+		}
+		r := b.ask("GET", "/api/v1/names/"+url.PathEscape(name), "")
+		said, _ := json.Marshal(name)
+		if got := bodyOf(t, r); (r.StatusCode == 200 && strings.TrimSpace(got) == string(said)) != takes {
+			t.Errorf("%q: %d %s", name, r.StatusCode, got)
+		}
+	}
+}
+
+// TestFreeNumbers: a number of one's own is taken if it comes back as it was, in whatever form.
+func TestFreeNumbers(t *testing.T) {
+	t.Parallel()
+	b := newBench(t)
+	body := `{"name":"x","facts":{"a":[0,-0,0.0e5,1.50,1e3,0.1,-12345678901.678,1E+2,9007199254740991,1e-300,100000000000000000000],"b":{"c":2.5e-3}}}`
+	if r := b.ask("POST", "/api/v1/things", body, asAlice, asJSON); r.StatusCode != 201 {
+		t.Errorf("%d %s", r.StatusCode, bodyOf(t, r))
+	}
+	rapid.Check(t, func(t *rapid.T) {
+		number := rapid.StringMatching(`-?(0|[1-9][0-9]{0,20})(\.[0-9]{1,20})?([eE][+-]?[0-9]{1,2})?`).Draw(t, "number")
+		f, err := strconv.ParseFloat(number, 64)
+		sent, _ := new(big.Rat).SetString(number)
+		back, _ := new(big.Rat).SetString(strconv.FormatFloat(f, 'g', -1, 64))
+		if err != nil || comesBack(number) != (sent.Cmp(back) == 0) {
+			t.Fatalf("%s is read as %v: %t", number, f, comesBack(number))
+		}
+	})
 }
 
 // TestRefusedHook: the server is told who was refused what, with the caller where there is one.

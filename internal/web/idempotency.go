@@ -119,7 +119,7 @@ func (a *API[C]) once(ctx context.Context, rt *route, r *http.Request, c C, body
 
 func (a *API[C]) logStore(ctx context.Context, says string, at Attempt, err error) {
 	a.cfg.Logger.LogAttrs(ctx, slog.LevelError, says, slog.String("request_id", at.Request.String()),
-		slog.String("operation", at.Operation), slog.String("error", redact(a.credential, err.Error())))
+		slog.String("operation", at.Operation), slog.String("error", redact(err.Error())))
 }
 
 func replay(b []byte) (*answer, error) {

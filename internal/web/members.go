@@ -3,6 +3,7 @@ package web
 import (
 	"encoding/json"
 	"errors"
+	"strconv"
 	"strings"
 	"unicode/utf8"
 )
@@ -49,6 +50,18 @@ func Text(value []byte) (string, error) {
 		return unescape(value), nil
 	}
 	return "", misfitting(value)
+}
+
+// Integer is the whole number in value, nil if it is null.
+func Integer(value []byte) (*int64, error) {
+	if value[0] == 'n' {
+		return nil, nil
+	}
+	n, err := strconv.ParseInt(string(value), 10, 64)
+	if err != nil {
+		return nil, misfitting(value)
+	}
+	return &n, nil
 }
 
 // Texts are the strings in an array, nil if it is null.

@@ -40,6 +40,7 @@ type Op struct {
 	PlainHTTP   bool          // served over plain HTTP even if the public URL is https: probes of a load balancer
 	Hidden      bool          // not in OpenAPI
 	Deprecated  bool
+	Fails       map[int]string // for OpenAPI: when it answers with these statuses, where a client should know; others are in default
 }
 
 // Func is an operation with its input decoded and its output to be encoded.
@@ -175,6 +176,7 @@ func (a *API[C]) mount(rt *route, next func(*recorder, *http.Request, C) error) 
 		h = a.span(rt, h)
 	}
 	pattern := strings.TrimSpace(rt.op.Method + " " + rt.op.Path)
+	a.ops = append(a.ops, rt.op)
 	a.routes.Handle(pattern, h)
 	a.mux.HandleFunc(pattern, func(w http.ResponseWriter, r *http.Request) {
 		x := exchangeOf(r.Context())
@@ -200,11 +202,15 @@ func (a *API[C]) identify(r *http.Request, rt *route) (C, error) {
 		return c, fmt.Errorf("web.identify: %w", err)
 	}
 	x.caller = &c
-	if rt.op.Scope == "" {
-		return c, nil
+	if rt.op.Scope != "" {
+		if err := a.cfg.Allow(r.Context(), c, rt.op.Scope); err != nil {
+			return c, fmt.Errorf("web.identify: %w", err)
+		}
 	}
-	if err := a.cfg.Allow(r.Context(), c, rt.op.Scope); err != nil {
-		return c, fmt.Errorf("web.identify: %w", err)
+	if a.cfg.Admit != nil {
+		if err := a.cfg.Admit(r.Context(), c, rt.op.ID); err != nil {
+			return c, fmt.Errorf("web.identify: %w", err)
+		}
 	}
 	return c, nil
 }

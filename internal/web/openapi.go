@@ -73,7 +73,7 @@ func title(operation string) string {
 
 // operation is what huma and OpenAPI are told of an operation.
 func (a *API[C]) operation(op Op) huma.Operation {
-	schemas := a.huma.OpenAPI().Components.Schemas
+	failure := &huma.MediaType{Schema: a.huma.OpenAPI().Components.Schemas.Schema(reflect.TypeFor[Problem](), true, "")}
 	d := huma.Operation{
 		OperationID: op.ID, Method: op.Method, Path: op.Path,
 		Summary: op.Summary, Description: op.Description, Tags: op.Tags,
@@ -85,8 +85,11 @@ func (a *API[C]) operation(op Op) huma.Operation {
 				Description: "Names the request; quote it when asking about it",
 				Schema:      &huma.Schema{Type: huma.TypeString, Format: "uuid"},
 			}},
-			Content: map[string]*huma.MediaType{problemType: {Schema: schemas.Schema(reflect.TypeFor[Problem](), true, "")}},
+			Content: map[string]*huma.MediaType{problemType: failure},
 		}},
+	}
+	for status, when := range op.Fails {
+		d.Responses[strconv.Itoa(status)] = &huma.Response{Description: when, Content: map[string]*huma.MediaType{problemType: failure}}
 	}
 	if op.Access != Public {
 		d.Security = []map[string][]string{{"bearer": scopes(op)}, {"api_key": scopes(op)}}

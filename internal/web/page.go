@@ -11,7 +11,7 @@ import (
 
 // Page is the part of a listing's input that says which page. Embed it.
 type Page struct {
-	Cursor string `query:"cursor" maxLength:"512" doc:"Where to go on: the next_cursor of the page before. Its content means nothing outside."`
+	Cursor string `query:"cursor" maxLength:"2048" doc:"Where to go on: the next_cursor of the page before. Its content means nothing outside."`
 	Limit  int    `query:"limit" minimum:"1" maximum:"200" default:"50" doc:"How many at most"`
 }
 
@@ -32,6 +32,9 @@ func Cut[T, P any](rows []T, limit int, position func(T) P) ([]T, Next) {
 	rows = rows[:limit]
 	return rows, Next{NextCursor: cursor(position(rows[limit-1]))}
 }
+
+// From is the continuation of a page that ended at a position.
+func From[P any](position P) Next { return Next{NextCursor: cursor(position)} }
 
 func cursor(position any) string {
 	b, err := json.Marshal(position)
@@ -68,18 +71,22 @@ type IfMatch struct {
 	IfMatch string `header:"If-Match" maxLength:"256" doc:"The ETag of the version that the change was made from: if it has changed since, nothing is done (412)"`
 }
 
-// CheckMatch refuses (412) if ifMatch is there and does not name the version. Weak tags never match (RFC 9110, section
-// 13.1.1). Without the header the update is made from whatever there is.
+// CheckMatch refuses (412) if ifMatch is there and does not name the version; version 0 is that of what is not there, which no
+// tag names, not even * (RFC 9110, section 13.1.1). Weak tags never match. Without the header the update is made from whatever
+// there is.
 func CheckMatch(ifMatch string, version int64) error {
 	if ifMatch == "" {
 		return nil
 	}
 	for tag := range strings.SplitSeq(ifMatch, ",") {
-		if tag = strings.TrimSpace(tag); tag == "*" || tag == ETag(version) {
+		if tag = strings.TrimSpace(tag); version > 0 && (tag == "*" || tag == ETag(version)) {
 			return nil
 		}
 	}
 	p := problem.New(problem.Conflict, "It has changed since it was read: it is at %s now. Read it again.", ETag(version))
+	if version == 0 {
+		p = problem.New(problem.Conflict, "There is none. Leave If-Match out to make it.")
+	}
 	p.Status = 412
 	return p
 }

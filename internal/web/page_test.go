@@ -114,6 +114,14 @@ func TestCheckMatch(t *testing.T) {
 			t.Errorf("%s: %v, want %d", header, err, status)
 		}
 	}
+	for _, header := range []string{"*", `"0"`, `"1"`} {
+		if err := CheckMatch(header, 0); !problem.Is(err, problem.Conflict) || problem.Of(err).HTTPStatus() != 412 {
+			t.Errorf("%s of what is not there: %v", header, err)
+		}
+	}
+	if err := CheckMatch("", 0); err != nil {
+		t.Error(err)
+	}
 	if err := MustMatch("", 7); err == nil || problem.Of(err).HTTPStatus() != 428 {
 		t.Errorf("without the header: %v", err)
 	}

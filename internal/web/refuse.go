@@ -68,22 +68,20 @@ func (a *API[C]) document(rid RequestID, p *problem.Error) []byte {
 	// A credential in the wrong place, such as the name of a field, comes back in what is said about it.
 	fields := slices.Clone(p.Fields)
 	for i := range fields {
-		fields[i].Location, fields[i].Message = a.redact(fields[i].Location), a.redact(fields[i].Message)
+		fields[i].Location, fields[i].Message = redact(fields[i].Location), redact(fields[i].Message)
 	}
 	// Encode cannot fail: the type holds only strings and numbers.
 	_ = enc.Encode(Problem{
 		Type:      a.address("/problems/" + string(p.Kind)),
 		Title:     p.Kind.Title(),
 		Status:    p.HTTPStatus(),
-		Detail:    a.redact(p.Detail),
+		Detail:    redact(p.Detail),
 		Instance:  "urn:uuid:" + rid.String(),
 		RequestID: rid.String(),
 		Errors:    fields,
 	})
 	return b.Bytes()
 }
-
-func (a *API[C]) redact(s string) string { return a.credential.ReplaceAllString(s, "[secret]") }
 
 // address is a path under the public URL.
 func (a *API[C]) address(path string) string {
@@ -109,7 +107,7 @@ func (a *API[C]) logFailure(ctx context.Context, x *exchange, p *problem.Error) 
 		slog.String("request_id", x.meta.ID.String()),
 		slog.String("operation", x.meta.Operation),
 		slog.Int("status", p.HTTPStatus()),
-		slog.String("error", redact(a.credential, p.Error())),
+		slog.String("error", redact(p.Error())),
 	}
 	var crash *crash
 	if errors.As(p, &crash) {
@@ -168,7 +166,7 @@ func crashOf(v any) *crash {
 func invalidOf(m *huma.ErrorModel) *problem.Error {
 	p := problem.New(problem.Invalid, "The request does not fit its description. See `errors`.")
 	for _, e := range m.Errors {
-		p.Fields = append(p.Fields, problem.Field{Location: e.Location, Message: e.Message})
+		p.Fields = append(p.Fields, problem.Field{Location: e.Location, Message: bounds(e.Message)})
 	}
 	if len(p.Fields) == 0 {
 		p.Detail = "The request does not fit its description: " + m.Detail + "."
@@ -181,3 +179,18 @@ func invalidOf(m *huma.ErrorModel) *problem.Error {
 	}
 	return p
 }
+
+// bounds says a bound of a number in digits, where huma writes 2.592e+06.
+func bounds(says string) string {
+	for sign, words := range map[string]string{"expected number <= ": "must be at most ", "expected number >= ": "must be at least "} {
+		if text, ok := strings.CutPrefix(says, sign); ok {
+			if n, err := strconv.ParseFloat(text, 64); err == nil {
+				return words + digits(n)
+			}
+		}
+	}
+	return says
+}
+
+// digits is a number as people write it, where Go has 1e+06.
+func digits(n float64) string { return strconv.FormatFloat(n, 'f', -1, 64) }

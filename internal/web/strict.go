@@ -54,6 +54,7 @@ type scan struct {
 	b       []byte
 	i       int
 	schemas huma.Registry
+	free    bool                            // within what is read into any: its numbers become float64
 	member  func(name string, value []byte) // told of each member of the outermost object, if it is there
 }
 
@@ -100,7 +101,30 @@ func (s *scan) value(schema *huma.Schema, depth int) *fault {
 	case 'n':
 		return s.word("null")
 	}
-	return s.number()
+	start := s.i
+	if f := s.number(); f != nil || !s.free || comesBack(string(s.b[start:s.i])) {
+		return f
+	}
+	return &fault{"", "is a number that would come back as another: send it as a text"}
+}
+
+// comesBack reports whether a number is the same after it has been a float64: 1.50 is, which is 1.5.
+func comesBack(number string) bool {
+	f, err := strconv.ParseFloat(number, 64)
+	return err == nil && decimal(number) == decimal(strconv.FormatFloat(f, 'e', -1, 64))
+}
+
+// decimal is the one form of a number but for its sign: its digits from the first to the last that is not 0, and a power of ten.
+func decimal(number string) string {
+	mantissa, power, _ := strings.Cut(strings.ToLower(strings.TrimPrefix(number, "-")), "e")
+	whole, fraction, _ := strings.Cut(mantissa, ".")
+	exponent, _ := strconv.Atoi(power) // of what is no float64 it may be too large: that is refused or 0 by then
+	all := strings.TrimLeft(whole+fraction, "0")
+	short := strings.TrimRight(all, "0")
+	if short == "" {
+		return "0"
+	}
+	return short + "e" + strconv.Itoa(exponent-len(fraction)+len(all)-len(short))
 }
 
 func (s *scan) word(w string) *fault {
@@ -206,8 +230,10 @@ func (s *scan) object(schema *huma.Schema, depth int) *fault {
 		}
 		s.i++
 		s.peek()
-		start := s.i
-		if f := s.value(field, depth+1); f != nil {
+		start, outer := s.i, s.free
+		s.free = outer || field != nil && field == valuesOf(schema) && field.Type == "" && field.Ref == ""
+		f = s.value(field, depth+1)
+		if s.free = outer; f != nil {
 			return f.under(name)
 		}
 		if s.member != nil && depth == 0 {
@@ -232,8 +258,16 @@ func fieldOf(schema *huma.Schema, name string) (*huma.Schema, *fault) {
 	if schema.AdditionalProperties == false {
 		return nil, &fault{name, "is not a field of this operation"}
 	}
+	return valuesOf(schema), nil
+}
+
+// valuesOf is the schema of what an object has under names that are not known before, nil if it has none such.
+func valuesOf(schema *huma.Schema) *huma.Schema {
+	if schema == nil {
+		return nil
+	}
 	values, _ := schema.AdditionalProperties.(*huma.Schema)
-	return values, nil
+	return values
 }
 
 // names tells what was seen before: a list while there are few, a set when there are many.

@@ -45,9 +45,10 @@ type part struct {
 type makeThing struct {
 	Body struct {
 		Name  string            `json:"name" minLength:"1" maxLength:"20"`
-		Count int               `json:"count,omitempty" minimum:"0" maximum:"100"`
+		Count int               `json:"count,omitempty" minimum:"0" maximum:"1000000"`
 		Parts []part            `json:"parts,omitempty" maxItems:"3"`
 		Notes map[string]string `json:"notes,omitempty"`
+		Facts map[string]any    `json:"facts,omitempty" nullable:"true"`
 	}
 }
 
@@ -149,7 +150,7 @@ func newBench(t *testing.T, change ...func(*Config[caller])) *bench {
 			b.leaks = append(b.leaks, credential)
 		},
 		Idempotency: b.store,
-		Timeout:     2 * time.Second,
+		Timeout:     20 * time.Second,
 	}
 	for _, f := range change {
 		f(&cfg)

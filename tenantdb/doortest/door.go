@@ -44,23 +44,29 @@ func Open(t testing.TB) *Door {
 	wrapper, err := d.Key.Wrapper(keyring.ForKeyStore)
 	must(t, err)
 	must(t, keyring.CreateStore(t.Context(), d.store, wrapper))
-	d.connect(t)
+	d.connect(t, secret.String{})
 	return d
 }
 
 // Another is a second server on the same database and key store.
 func (d *Door) Another(t testing.TB) *Door {
 	t.Helper()
+	return d.Peppered(t, "")
+}
+
+// Peppered is Another that was given peppers of its own for the digests of API keys (keyring.Config.Pepper).
+func (d *Door) Peppered(t testing.TB, peppers string) *Door {
+	t.Helper()
 	other := &Door{Key: d.Key, pg: d.pg, store: d.store, logged: d.logged}
-	other.connect(t)
+	other.connect(t, secret.Text(peppers))
 	return other
 }
 
-func (d *Door) connect(t testing.TB) {
+func (d *Door) connect(t testing.TB, peppers secret.String) {
 	t.Helper()
 	d.Log = slog.New(slog.NewTextHandler(io.MultiWriter(t.Output(), d.logged), nil))
 	var err error
-	d.Ring, err = keyring.New(t.Context(), keyring.Config{Dir: d.store, Platform: d.Key})
+	d.Ring, err = keyring.New(t.Context(), keyring.Config{Dir: d.store, Platform: d.Key, Pepper: peppers})
 	must(t, err)
 	d.DB, err = tenantdb.Open(t.Context(), tenantdb.Config{URL: d.pg.URL, Sealer: d.Ring, Log: d.Log, Connections: 8})
 	must(t, err)

@@ -25,9 +25,9 @@ func As(c tenantdb.Caller) Authenticate {
 	return func(*http.Request, web.RequestMeta) (tenantdb.Caller, error) { return c, nil }
 }
 
-// API is a server without a network; register a room's Routes with it.
-func (d *Door) API(authenticate Authenticate) *web.API[tenantdb.Caller] {
-	return web.New(web.Config[tenantdb.Caller]{
+// API is a server without a network; register a room's Routes with it. What is changed of its configuration is the test's.
+func (d *Door) API(authenticate Authenticate, changes ...func(*web.Config[tenantdb.Caller])) *web.API[tenantdb.Caller] {
+	cfg := web.Config[tenantdb.Caller]{
 		Title: "Avouch", Version: "test", PublicURL: &url.URL{Scheme: "http", Host: "avouch.test"},
 		Logger: d.Log, Authenticate: authenticate, Idempotency: &answers{},
 		Anonymous: func(m web.RequestMeta) tenantdb.Caller {
@@ -41,7 +41,11 @@ func (d *Door) API(authenticate Authenticate) *web.API[tenantdb.Caller] {
 			}
 			return problem.New(problem.Denied, "This needs the capability %s.", capability)
 		},
-	})
+	}
+	for _, change := range changes {
+		change(&cfg)
+	}
+	return web.New(cfg)
 }
 
 // Answer is what a route answered.

@@ -67,7 +67,8 @@ func (v exposed) goodBodies() map[string]any {
 		"update-agent": map[string]any{"visibility": "all"}, "set-agent-scopes": map[string]any{"scopes": []string{"read:email"}}, "issue-token": map[string]any{},
 		"update-key": map[string]any{"name": "taken"}, "update-organisation": map[string]any{"name": "Taken"}, "create-key": map[string]any{"name": "mine", "kind": "service"},
 		"register-agent": map[string]any{"name": "mine"}, "add-scope": map[string]any{"name": "do:mine", "risk": "low", "description": "x"}, "sign-up": map[string]any{"name": "Third"},
-		"state-audit-events": map[string]any{"action": "x"},
+		"state-audit-events": map[string]any{"action": "x"}, "rotate-key": map[string]any{"overlap_seconds": 60}, "revoke-key": map[string]any{"children": true}, "put-key-owner": map[string]any{"max_keys": 2},
+		"verify-key": map[string]any{"key": v.key}, "import-keys": map[string]any{"keys": []any{map[string]any{"hash": strings.Repeat("ab", 32), "name": "mine"}}},
 	}
 }
 
@@ -96,7 +97,7 @@ func TestOthersCredentials(t *testing.T) {
 			case strings.Contains(o.path, "/requests/"):
 				id = v.request
 			}
-			path := strings.NewReplacer("{id}", id, "{jti}", v.agent.jti, "{seq}", "1000000").Replace(o.path)
+			path := strings.NewReplacer("{id}", id, "{owner}", "user_17", "{jti}", v.agent.jti, "{seq}", "1000000").Replace(o.path)
 			if o.body && bodies[o.id] == nil {
 				t.Errorf("%s: say here what a good request is", o.id)
 			}

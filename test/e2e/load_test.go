@@ -2,7 +2,6 @@ package e2e
 
 import (
 	"bufio"
-	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -58,7 +57,8 @@ func verification(addr, key, token string, scopes ...string) []byte {
 // is read before a request is written, or after its answer was read.
 type target struct {
 	request []byte
-	after   string      // the decision once the change is acknowledged; "401" if the key is gone
+	yes, no string      // how the answer begins that allows, and the one once the change is acknowledged
+	after   string      // what that one decides; "401" if the key is gone
 	going   atomic.Bool // the change is about to be asked for
 	gone    atomic.Bool // its acknowledgement has been read
 	back    atomic.Bool // its undoing is about to be asked for
@@ -128,8 +128,8 @@ func (c *tally) one(w *wire, g *target) error {
 		return err
 	}
 	going, back := g.going.Load(), g.back.Load()
-	allowed := status == http.StatusOK && bytes.HasPrefix(body, []byte(`{"allowed":true,"decision":"ALLOWED",`))
-	denied := status == http.StatusUnauthorized && g.after == "401" || status == http.StatusOK && strings.HasPrefix(string(body), `{"allowed":false,"decision":"`+g.after+`",`)
+	allowed := status == http.StatusOK && strings.HasPrefix(string(body), g.yes)
+	denied := status == http.StatusUnauthorized && g.after == "401" || status == http.StatusOK && strings.HasPrefix(string(body), g.no)
 	if !allowed && !denied {
 		return fmt.Errorf("neither allowed nor %s: %d %.300s", g.after, status, body)
 	}
@@ -159,6 +159,7 @@ func (c *tally) one(w *wire, g *target) error {
 type round struct {
 	key, token   string
 	change, undo func()
+	given        string // the key that is asked about, if it is not a token
 }
 
 // arena makes the same change again and again while callers verify what it is about.
@@ -176,9 +177,14 @@ type arena struct {
 }
 
 func (a *arena) target(addr string, r round) *target {
-	return &target{
+	g := &target{
 		request: verification(addr, r.key, r.token, "read:email"), after: a.after, allows: make(chan struct{}), denials: make(chan struct{}),
+		yes: `{"allowed":true,"decision":"ALLOWED",`, no: `{"allowed":false,"decision":"` + a.after + `",`,
 	}
+	if r.given != "" {
+		g.request, g.yes, g.no = keyQuestion(addr, r.key, r.given), `{"valid":true,"code":"VALID",`, `{"valid":false,"code":"`+a.after+`",`
+	}
+	return g
 }
 
 var errStuck = errors.New("the round does not end")

@@ -56,13 +56,14 @@ func kinds() []kind {
 		{"service suspended", "401", tenantSuspended(func(s *stage) party { return s.service }), true},
 		{"token revoked", "REVOKED", tokenRevoked, true}, {"all tokens revoked", "REVOKED", tokensRevoked, true},
 		{"agent hidden", "DENIED", agentHidden, true}, {"key disabled", "401", keyDisabled, true},
+		{"given key revoked", "REVOKED", givenKeyRevoked, true}, {"given key disabled", "DISABLED", givenKeyDisabled, true},
 	}
 }
 
 func agentRevoked(s *stage) func() round {
 	return func() round {
 		g := s.agent()
-		return round{s.key, g.token, s.does(s.owner, "POST", "/api/v1/agents/"+g.id+"/revoke", nil), nil}
+		return round{s.key, g.token, s.does(s.owner, "POST", "/api/v1/agents/"+g.id+"/revoke", nil), nil, ""}
 	}
 }
 
@@ -70,7 +71,7 @@ func agentSuspended(s *stage) func() round {
 	g := s.agent()
 	path := "/api/v1/agents/" + g.id
 	return func() round {
-		return round{s.key, g.token, s.does(s.owner, "POST", path+"/suspend", nil), s.does(s.owner, "POST", path+"/resume", nil)}
+		return round{s.key, g.token, s.does(s.owner, "POST", path+"/suspend", nil), s.does(s.owner, "POST", path+"/resume", nil), ""}
 	}
 }
 
@@ -79,7 +80,7 @@ func scopeRemoved(s *stage) func() round {
 	set := func(scopes ...string) func() {
 		return s.does(s.owner, "PUT", "/api/v1/agents/"+g.id+"/scopes", map[string]any{"scopes": scopes})
 	}
-	return func() round { return round{s.key, g.token, set("browse:web"), set("browse:web", "read:email")} }
+	return func() round { return round{s.key, g.token, set("browse:web"), set("browse:web", "read:email"), ""} }
 }
 
 func agentHidden(s *stage) func() round {
@@ -87,14 +88,14 @@ func agentHidden(s *stage) func() round {
 	see := func(who string) func() {
 		return s.does(s.owner, "PATCH", "/api/v1/agents/"+g.id, map[string]any{"visibility": who})
 	}
-	return func() round { return round{s.key, g.token, see("none"), see("all")} }
+	return func() round { return round{s.key, g.token, see("none"), see("all"), ""} }
 }
 
 func keyRevoked(s *stage) func() round {
 	g := s.agent()
 	return func() round {
 		key, id := s.a.serviceKey(s.t, s.service, nil)
-		return round{key, g.token, s.does(s.service, "POST", "/api/v1/keys/"+id+"/revoke", nil), nil}
+		return round{key, g.token, s.does(s.service, "POST", "/api/v1/keys/"+id+"/revoke", nil), nil, ""}
 	}
 }
 
@@ -102,7 +103,22 @@ func keyDisabled(s *stage) func() round {
 	g := s.agent()
 	key, id := s.a.serviceKey(s.t, s.service, nil)
 	return func() round {
-		return round{key, g.token, s.does(s.service, "POST", "/api/v1/keys/"+id+"/disable", nil), s.does(s.service, "POST", "/api/v1/keys/"+id+"/enable", nil)}
+		return round{key, g.token, s.does(s.service, "POST", "/api/v1/keys/"+id+"/disable", nil), s.does(s.service, "POST", "/api/v1/keys/"+id+"/enable", nil), ""}
+	}
+}
+
+func givenKeyRevoked(s *stage) func() round {
+	return func() round {
+		key, id := s.a.dataKey(s.t, s.service, nil)
+		return round{s.key, "", s.does(s.service, "POST", "/api/v1/keys/"+id+"/revoke", nil), nil, key}
+	}
+}
+
+func givenKeyDisabled(s *stage) func() round {
+	key, id := s.a.dataKey(s.t, s.service, nil)
+	path := "/api/v1/keys/" + id
+	return func() round {
+		return round{s.key, "", s.does(s.service, "POST", path+"/disable", nil), s.does(s.service, "POST", path+"/enable", nil), key}
 	}
 }
 
@@ -118,7 +134,7 @@ func tenantSuspended(who func(*stage) party) func(*stage) func() round {
 		suspend := func() { must(s.t, s.a.Org.Suspend(s.t.Context(), system, "test")) }
 		command := func() { s.a.operate(s.t, "organisations", "suspend", id.String(), "--reason", "test") }
 		return func() round {
-			r := round{s.key, g.token, suspend, func() { must(s.t, s.a.Org.Resume(s.t.Context(), system, "test")) }}
+			r := round{s.key, g.token, suspend, func() { must(s.t, s.a.Org.Resume(s.t.Context(), system, "test")) }, ""}
 			if s.a.env != nil && n%byCommand == 0 {
 				r.change = command
 			}
@@ -137,7 +153,7 @@ func tokenRevoked(s *stage) func() round {
 		}
 		n++
 		token, jti := s.token(g)
-		return round{s.key, token, s.does(s.owner, "POST", "/api/v1/agents/"+g.id+"/tokens/"+jti+"/revoke", nil), nil}
+		return round{s.key, token, s.does(s.owner, "POST", "/api/v1/agents/"+g.id+"/tokens/"+jti+"/revoke", nil), nil, ""}
 	}
 }
 
@@ -145,7 +161,7 @@ func tokensRevoked(s *stage) func() round {
 	g := s.agent()
 	return func() round {
 		token, _ := s.token(g)
-		return round{s.key, token, s.does(s.owner, "POST", "/api/v1/agents/"+g.id+"/tokens/revoke-all", nil), nil}
+		return round{s.key, token, s.does(s.owner, "POST", "/api/v1/agents/"+g.id+"/tokens/revoke-all", nil), nil, ""}
 	}
 }
 

@@ -235,6 +235,8 @@ func TestSecretsStayPut(t *testing.T) {
 		must(t, err)
 	}
 	postmaster(t, dir, syscall.SIGKILL) // what PostgreSQL says when it recovers
+	before := filepath.Join(dir, "postgres", "postgres.log.1")
+	eventually(t, "new start of PostgreSQL", func() bool { _, err := os.Stat(before); return err == nil }) // its processes answer a while without it
 	eventually(t, "answer after PostgreSQL was killed", func() bool { _, err := verify(r.URL, r.ServiceKey, r.AgentToken); return err == nil })
 	p.end(syscall.SIGTERM)
 	note("server's log", []byte(p.said()))

@@ -120,6 +120,10 @@ func readme(t *testing.T, dir string, r ready) {
 		"bin/avouch organisations update --badge": "Acme Robotics",
 		"bin/avouch audit export":                 "entries written to ./evidence, and checked",
 		"bin/avouch audit check":                  "HOLDS  .* none missing, none changed",
+		"bin/avouch keys create":                  "ada.key",
+		"bin/avouch keys verify":                  "(?s)VALID.*999",
+		"bin/avouch keys rotate":                  "new.key",
+		"bin/avouch keys scan":                    "(?s)ada.key.*new.key",
 	}
 	left := maps.Clone(promised)
 	session := session{t: t, dir: dir, names: map[string]string{"REQUEST_ID": decided(t, r)}}
@@ -180,6 +184,9 @@ func (s *session) run(line, promised string) {
 	if strings.HasSuffix(line, "-f") { // ends with Ctrl-C
 		typed, wanted = "timeout -s INT 5 "+line, 124
 	}
+	if strings.HasSuffix(line, "exit 1") {
+		wanted = 1
+	}
 	printed, code := shell(s.t, s.dir, s.set+typed)
 	tokens := regexp.MustCompile(`eyJ[\w-]+\.[\w-]+\.[\w-]+`)
 	if code != wanted || !regexp.MustCompile(promised).MatchString(printed) {
@@ -187,6 +194,9 @@ func (s *session) run(line, promised string) {
 	}
 	if id := regexp.MustCompile(`(?m)^\s*agent\s+([0-9a-f-]{36})`).FindStringSubmatch(printed); id != nil && s.names["AGENT_ID"] == "" {
 		s.names["AGENT_ID"] = id[1]
+	}
+	if id := regexp.MustCompile(`(?m)^\s*key id\s+([0-9A-Za-z]{11})$`).FindStringSubmatch(printed); id != nil {
+		s.names["KEY_ID"] = id[1]
 	}
 	if token := tokens.FindString(printed); token != "" {
 		s.names["TOKEN"] = token
