@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
 # The programs that tests run beside PostgreSQL's and Node's: Python checks exports without our code, iproute2 and util-linux
-# take the network away. Exit 0: there. Exit 3: some cannot be had here, and which ones is on standard error.
+# take the network away, xmlsec1 judges signatures in XML. Exit 0: there. Exit 3: some cannot be had here, and which ones is on standard error.
 set -euo pipefail
 
-declare -A package=([python3]=python3 [ip]=iproute2 [unshare]=util-linux [nsenter]=util-linux [setpriv]=util-linux [mount]=mount)
+declare -A package=([python3]=python3 [ip]=iproute2 [unshare]=util-linux [nsenter]=util-linux [setpriv]=util-linux [mount]=mount [xmlsec1]=xmlsec1)
 
 absent() {
 	local program

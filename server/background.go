@@ -110,7 +110,7 @@ func (s *Server) startJobs(ctx context.Context) {
 	if sender == nil {
 		sender = noSender{}
 	}
-	river.AddWorker(workers, &mail.Worker{Sender: sender, Resolve: s.resolve})
+	river.AddWorker(workers, &mail.Worker{Route: func(context.Context, mail.Job) (mail.Sender, error) { return sender, nil }, Resolve: s.resolve})
 	stop, err := s.DB.StartJobs(ctx, s.log, workers, nil)
 	if err != nil {
 		s.log.ErrorContext(ctx, "jobs are not worked on", "error", err)

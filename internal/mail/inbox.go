@@ -8,6 +8,7 @@ import (
 	"html/template"
 	"net/http"
 	"path"
+	"regexp"
 	"strconv"
 	"sync"
 	"time"
@@ -68,6 +69,24 @@ var (
 	inboxStyle string
 )
 
+// piece is a part of a text: an address to follow, or what is between two.
+type piece struct {
+	Text string
+	Link bool
+}
+
+// addresses are those that browsers open; what ends a sentence is not part of one.
+var addresses = regexp.MustCompile(`https?://[^\s<>"']*[^\s<>"'.,;:!?)]`)
+
+func pieces(text string) (all []piece) {
+	end := 0
+	for _, at := range addresses.FindAllStringIndex(text, -1) {
+		all = append(all, piece{Text: text[end:at[0]]}, piece{Text: text[at[0]:at[1]], Link: true})
+		end = at[1]
+	}
+	return append(all, piece{Text: text[end:]})
+}
+
 // ServeHTTP answers the prefix itself with the list, and a number under it with the message.
 func (b *Inbox) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	page := struct {
@@ -75,6 +94,7 @@ func (b *Inbox) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		Style  template.CSS
 		All    []Caught
 		One    *Caught
+		Parts  []piece // of its text
 	}{Prefix: b.prefix, Style: template.CSS(inboxStyle), All: b.Messages()}
 	if r.Method != http.MethodGet && r.Method != http.MethodHead {
 		w.Header().Set("Allow", "GET, HEAD")
@@ -85,7 +105,7 @@ func (b *Inbox) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		n, err := strconv.Atoi(path.Base(at))
 		for i := range page.All {
 			if err == nil && path.Dir(at) == path.Clean(b.prefix) && page.All[i].N == n {
-				page.One = &page.All[i]
+				page.One, page.Parts = &page.All[i], pieces(page.All[i].Text)
 			}
 		}
 		if page.One == nil {

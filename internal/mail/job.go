@@ -28,10 +28,17 @@ func (Job) InsertOpts() river.InsertOpts { return river.InsertOpts{MaxAttempts: 
 // An empty address means that there is nobody to tell.
 type Resolve func(ctx context.Context, j Job) (to string, data any, err error)
 
+// Route finds by whom a job's mail is sent: an organisation's region may have a sender of its own, and then no other will
+// do. Its error for an organisation without one is ErrNoSender, with what to do about it and no personal data.
+type Route func(ctx context.Context, j Job) (Sender, error)
+
+// ErrNoSender means that nothing is configured that may send a mail. It is tried again, as long as every mail is.
+var ErrNoSender = errors.New("no mail server is configured for it")
+
 // Worker sends the mails of jobs.
 type Worker struct {
 	river.WorkerDefaults[Job]
-	Sender  Sender
+	Route   Route
 	Resolve Resolve
 }
 
@@ -41,6 +48,13 @@ func (w *Worker) Timeout(*river.Job[Job]) time.Duration { return 2 * time.Minute
 // Work sends one mail. Its errors are kept in the job's row, so they hold no personal data. What cannot succeed is not
 // tried again.
 func (w *Worker) Work(ctx context.Context, job *river.Job[Job]) error {
+	sender, err := w.Route(ctx, job.Args)
+	if errors.Is(err, ErrNoSender) {
+		return err
+	}
+	if err != nil {
+		return errors.New("mail: the sender could not be found: " + string(problem.Of(err).Kind))
+	}
 	to, data, err := w.Resolve(ctx, job.Args)
 	if err != nil {
 		return errors.New("mail: the address and data could not be found: " + string(problem.Of(err).Kind))
@@ -52,7 +66,7 @@ func (w *Worker) Work(ctx context.Context, job *river.Job[Job]) error {
 	if err != nil {
 		return river.JobCancel(errors.New("mail: the template could not be filled"))
 	}
-	if err := w.Sender.Send(ctx, m); err != nil {
+	if err := sender.Send(ctx, m); err != nil {
 		var refused *Error
 		if !errors.As(err, &refused) {
 			return errors.New("mail: it could not be sent")

@@ -12,6 +12,7 @@ import (
 	"github.com/riverqueue/river/rivertype"
 
 	"github.com/avouch-dev/avouch/audit"
+	"github.com/avouch-dev/avouch/internal/mail/mailtest"
 	"github.com/avouch-dev/avouch/tenantdb"
 	"github.com/avouch-dev/avouch/tenantdb/doortest"
 )
@@ -34,6 +35,11 @@ func jobs(t *testing.T, w *Worker) (*doortest.Door, tenantdb.TenantID) {
 	return d, d.Tenant(t, "Acme")
 }
 
+// by sends every job's mail by one sender.
+func by(s Sender) Route {
+	return func(context.Context, Job) (Sender, error) { return s, nil }
+}
+
 // ask enqueues a job in a change, and waits until it has the state.
 func ask(t *testing.T, d *doortest.Door, tenant tenantdb.TenantID, j Job, state rivertype.JobState) {
 	t.Helper()
@@ -54,18 +60,18 @@ func ask(t *testing.T, d *doortest.Door, tenant tenantdb.TenantID, j Job, state 
 // TestJob changes the address after the job was asked for: the mail goes to the new one, and the row holds neither.
 func TestJob(t *testing.T) {
 	t.Parallel()
-	s := (&server{startTLS: true}).start(t)
-	sender, err := NewSMTP(s.config())
+	s := (&mailtest.Server{StartTLS: true}).Start(t)
+	sender, err := NewSMTP(config(s))
 	must(t, err)
-	d, tenant := jobs(t, &Worker{Sender: sender, Resolve: func(_ context.Context, j Job) (string, any, error) {
+	d, tenant := jobs(t, &Worker{Route: by(sender), Resolve: func(_ context.Context, j Job) (string, any, error) {
 		if j.IDs["incident"] != "7" || j.Tenant == "" {
 			return "", nil, fmt.Errorf("asked for %+v", j)
 		}
 		return "Ada <ada@example.com>", IncidentData{Organisation: "Acme", Kind: "log.broken", ID: j.IDs["incident"]}, nil
 	}})
 	ask(t, d, tenant, Job{Template: Incident, IDs: map[string]string{"incident": "7"}}, rivertype.JobStateCompleted)
-	all := s.received()
-	if len(all) != 1 || !strings.Contains(all[0].to, "ada@example.com") || !strings.Contains(all[0].data, "log.broken") {
+	all := s.Received()
+	if len(all) != 1 || !strings.Contains(all[0].To, "ada@example.com") || !strings.Contains(all[0].Data, "log.broken") {
 		t.Errorf("received %+v", all)
 	}
 	if row := d.Text(t, "SELECT row_to_json(j)::text FROM avouch_jobs.river_job j"); strings.Contains(row, "ada@") || strings.Contains(row, "Acme") || !strings.Contains(row, `"kind":"mail.send"`) {
@@ -76,11 +82,22 @@ func TestJob(t *testing.T) {
 // TestJobErrorsHoldNoAddress lets mails fail in every way, and reads the rows and the log.
 func TestJobErrorsHoldNoAddress(t *testing.T) {
 	t.Parallel()
-	s := (&server{startTLS: true, refuse: "550 ada@example.com is unknown"}).start(t)
-	sender, err := NewSMTP(s.config())
+	s := (&mailtest.Server{StartTLS: true, Refuse: "550 ada@example.com is unknown"}).Start(t)
+	sender, err := NewSMTP(config(s))
 	must(t, err)
-	d, tenant := jobs(t, &Worker{Sender: sender, Resolve: func(_ context.Context, j Job) (string, any, error) {
+	route := func(_ context.Context, j Job) (Sender, error) {
 		switch j.IDs["case"] {
+		case "unroutable":
+			return nil, errors.New("no region of ada@example.com")
+		case "elsewhere":
+			return nil, fmt.Errorf("region eu: %w", ErrNoSender)
+		}
+		return sender, nil
+	}
+	d, tenant := jobs(t, &Worker{Route: route, Resolve: func(_ context.Context, j Job) (string, any, error) {
+		switch j.IDs["case"] {
+		case "unroutable", "elsewhere":
+			t.Error("the address was asked for before it was clear that there is a sender")
 		case "nobody":
 			return "", nil, nil
 		case "lost":
@@ -92,10 +109,11 @@ func TestJobErrorsHoldNoAddress(t *testing.T) {
 	}})
 	for name, state := range map[string]rivertype.JobState{
 		"refused": rivertype.JobStateCancelled, "nobody": rivertype.JobStateCancelled, "unfilled": rivertype.JobStateCancelled, "lost": rivertype.JobStateRetryable,
+		"unroutable": rivertype.JobStateRetryable, "elsewhere": rivertype.JobStateRetryable,
 	} {
 		ask(t, d, tenant, Job{Template: Incident, IDs: map[string]string{"case": name}}, state)
 	}
-	if rows := d.Text(t, "SELECT json_agg(j)::text FROM avouch_jobs.river_job j"); strings.Contains(rows, "ada@") || !strings.Contains(rows, "(550)") {
+	if rows := d.Text(t, "SELECT json_agg(j)::text FROM avouch_jobs.river_job j"); strings.Contains(rows, "ada@") || !strings.Contains(rows, "(550)") || !strings.Contains(rows, "region eu: no mail server is configured for it") {
 		t.Errorf("the rows are %s", rows)
 	}
 	if log := d.Logged(); strings.Contains(log, "ada@") {

@@ -21,6 +21,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/avouch-dev/avouch/internal/mail/mailtest"
 	"github.com/avouch-dev/avouch/internal/secret"
 )
 
@@ -32,6 +33,18 @@ var leaked = KeyLeakedData{
 var expiring = KeyExpiringData{
 	Organisation: "Acme & Söhne", Days: "7 days", URL: "https://avouch.example/docs#rotate-key",
 	Keys: []ExpiringKey{{Name: "deploy", Hint: "avk_live_…f3a9", Owner: "user_17", When: "Mon, 30 Nov 2026 09:30:00 UTC", LastUsed: "Sun, 22 Nov 2026 09:30:00 UTC"}},
+}
+
+// config is for a server.
+func config(s *mailtest.Server) Config {
+	return Config{Server: s.Address, From: "Avouch <avouch@example.com>", TLS: "starttls", CAFile: s.CAFile, Timeout: 20 * time.Second}
+}
+
+func must(t testing.TB, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
 }
 
 // parts reads a message as a reader's program would: its header, and its parts by media type.
@@ -70,18 +83,18 @@ func body(t testing.TB, r io.Reader, encoding string) string {
 
 func TestSend(t *testing.T) {
 	t.Parallel()
-	for name, change := range map[string]func(*server, *Config){
-		"starttls": func(*server, *Config) {},
-		"tls":      func(s *server, c *Config) { s.implicit, c.TLS = true, "tls" },
-		"plain":    func(s *server, c *Config) { s.startTLS, c.TLS = false, "" },
+	for name, change := range map[string]func(*mailtest.Server, *Config){
+		"starttls": func(*mailtest.Server, *Config) {},
+		"tls":      func(s *mailtest.Server, c *Config) { s.Implicit, c.TLS = true, "tls" },
+		"plain":    func(s *mailtest.Server, c *Config) { s.StartTLS, c.TLS = false, "" },
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			s := &server{startTLS: true}
+			s := &mailtest.Server{StartTLS: true}
 			c := Config{}
 			change(s, &c)
-			s.start(t)
-			cfg := s.config()
+			s.Start(t)
+			cfg := config(s)
 			if c.TLS != "" || name == "plain" {
 				cfg.TLS = c.TLS
 			}
@@ -90,11 +103,11 @@ func TestSend(t *testing.T) {
 			m, err := Render(KeyLeaked, "Ada Lovelace <ada@example.com>", leaked)
 			must(t, err)
 			must(t, sender.Send(t.Context(), m))
-			all := s.received()
-			if len(all) != 1 || all[0].encrypted != (name != "plain") || !strings.Contains(all[0].from, "<avouch@example.com>") || !strings.Contains(all[0].to, "<ada@example.com>") {
+			all := s.Received()
+			if len(all) != 1 || all[0].Encrypted != (name != "plain") || !strings.Contains(all[0].From, "<avouch@example.com>") || !strings.Contains(all[0].To, "<ada@example.com>") {
 				t.Fatalf("received %+v", all)
 			}
-			header, got := parts(t, all[0].data)
+			header, got := parts(t, all[0].Data)
 			subject, err := new(mime.WordDecoder).DecodeHeader(header.Get("Subject"))
 			if err != nil || subject != "A key of Acme & Söhne has leaked: replace it" {
 				t.Errorf("subject %q, %v", subject, err)
@@ -111,15 +124,19 @@ func TestSend(t *testing.T) {
 
 func TestAccount(t *testing.T) {
 	t.Parallel()
-	s := (&server{startTLS: true, auth: true}).start(t)
-	cfg := s.config()
+	s := (&mailtest.Server{StartTLS: true, Auth: true}).Start(t)
+	cfg := config(s)
 	cfg.User, cfg.PasswordFile = "mailer", filepath.Join(t.TempDir(), "password")
 	must(t, os.WriteFile(cfg.PasswordFile, []byte("hunter2\n"), 0o600))
 	sender, err := NewSMTP(cfg)
 	must(t, err)
 	must(t, sender.Send(t.Context(), Message{To: "ada@example.com", Subject: "x", Text: "y"}))
-	all := s.received()
-	if want := "PLAIN " + base64.StdEncoding.EncodeToString([]byte("\x00mailer\x00hunter2")); len(all) != 1 || all[0].user != want || !all[0].encrypted {
+	must(t, os.Chmod(cfg.PasswordFile, 0o640))
+	if _, err := NewSMTP(cfg); err == nil || !strings.Contains(err.Error(), "0640") || strings.Contains(err.Error(), "hunter2") {
+		t.Errorf("a password that others can read: %v", err)
+	}
+	all := s.Received()
+	if want := "PLAIN " + base64.StdEncoding.EncodeToString([]byte("\x00mailer\x00hunter2")); len(all) != 1 || all[0].User != want || !all[0].Encrypted {
 		t.Errorf("received %+v", all)
 	}
 	if shown := fmt.Sprintf("%v %+v", cfg, Config{Password: secret.Text("hunter2")}); strings.Contains(shown, "hunter2") {
@@ -130,53 +147,36 @@ func TestAccount(t *testing.T) {
 // TestTLSIsRequired meets servers that offer no TLS, or a certificate that nobody vouches for: nothing is said to them.
 func TestTLSIsRequired(t *testing.T) {
 	t.Parallel()
-	for name, change := range map[string]func(*server, *Config){
-		"no STARTTLS":         func(s *server, _ *Config) { s.startTLS = false },
-		"unknown certificate": func(_ *server, c *Config) { c.CAFile = "" },
-		"another name":        func(_ *server, c *Config) { c.Server = strings.Replace(c.Server, "127.0.0.1", "127.0.0.2", 1) },
-		"tls, not certified":  func(s *server, c *Config) { s.implicit, c.TLS, c.CAFile = true, "tls", "" },
+	for name, change := range map[string]func(*mailtest.Server, *Config){
+		"no STARTTLS":         func(s *mailtest.Server, _ *Config) { s.StartTLS = false },
+		"unknown certificate": func(_ *mailtest.Server, c *Config) { c.CAFile = "" },
+		"another name":        func(_ *mailtest.Server, c *Config) { c.Server = strings.Replace(c.Server, "127.0.0.1", "127.0.0.2", 1) },
+		"tls, not certified":  func(s *mailtest.Server, c *Config) { s.Implicit, c.TLS, c.CAFile = true, "tls", "" },
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			s := &server{startTLS: true, auth: true}
+			s := &mailtest.Server{StartTLS: true, Auth: true}
 			change(s, &Config{})
-			s.start(t)
+			s.Start(t)
 			if name == "another name" {
-				s.alias(t)
+				_, port, err := net.SplitHostPort(s.Address)
+				must(t, err)
+				s.Listen(t, net.JoinHostPort("127.0.0.2", port)) // another address of loopback, which its certificate does not name
 			}
-			cfg := s.config()
+			cfg := config(s)
 			cfg.User, cfg.Password = "mailer", secret.Text("hunter2")
-			change(&server{}, &cfg)
+			change(&mailtest.Server{}, &cfg)
 			sender, err := NewSMTP(cfg)
 			must(t, err)
 			err = sender.Send(t.Context(), Message{To: "ada@example.com", Subject: "x", Text: "y"})
 			if err == nil || strings.Contains(err.Error(), "ada@") {
 				t.Errorf("error: %v", err)
 			}
-			if heard := s.heard(); strings.Contains(heard, "AUTH") || strings.Contains(heard, "MAIL") || len(s.received()) != 0 {
+			if heard := s.Heard(); strings.Contains(heard, "AUTH") || strings.Contains(heard, "MAIL") || len(s.Received()) != 0 {
 				t.Errorf("the server heard %q", heard)
 			}
 		})
 	}
-}
-
-// alias makes the server reachable at another address of loopback, which its certificate does not name.
-func (s *server) alias(t testing.TB) {
-	t.Helper()
-	_, port, err := net.SplitHostPort(s.listener.Addr().String())
-	must(t, err)
-	l, err := net.Listen("tcp", net.JoinHostPort("127.0.0.2", port))
-	must(t, err)
-	t.Cleanup(func() { l.Close() })
-	go func() {
-		for {
-			conn, err := l.Accept()
-			if err != nil {
-				return
-			}
-			go s.serve(conn)
-		}
-	}()
 }
 
 // TestPlainOnLoopbackOnly reads configurations.
@@ -213,8 +213,8 @@ func TestPlainOnLoopbackOnly(t *testing.T) {
 
 func TestSilentServer(t *testing.T) {
 	t.Parallel()
-	s := (&server{silent: true}).start(t)
-	cfg := s.config()
+	s := (&mailtest.Server{Silent: true}).Start(t)
+	cfg := config(s)
 	cfg.Timeout = 300 * time.Millisecond
 	sender, err := NewSMTP(cfg)
 	must(t, err)
@@ -233,8 +233,8 @@ func TestRefusals(t *testing.T) {
 		"550 no mailbox for ada@example.com": {Permanent: true, Code: 550},
 		"451 ada@example.com: later":         {Code: 451},
 	} {
-		s := (&server{startTLS: true, refuse: answer}).start(t)
-		sender, err := NewSMTP(s.config())
+		s := (&mailtest.Server{StartTLS: true, Refuse: answer}).Start(t)
+		sender, err := NewSMTP(config(s))
 		must(t, err)
 		err = sender.Send(t.Context(), Message{To: "ada@example.com", Subject: "x", Text: "y"})
 		var e *Error
@@ -247,18 +247,18 @@ func TestRefusals(t *testing.T) {
 // TestNothingIsInjected puts what an attacker could choose into each place, and reads what a server receives.
 func TestNothingIsInjected(t *testing.T) {
 	t.Parallel()
-	s := (&server{startTLS: true}).start(t)
-	sender, err := NewSMTP(s.config())
+	s := (&mailtest.Server{StartTLS: true}).Start(t)
+	sender, err := NewSMTP(config(s))
 	must(t, err)
 	evil := "x\r\nBcc: eve@example.com\r\n\r\n<script>alert(1)</script>\r\n.\r\nRCPT TO:<eve@example.com>\r\n\u202e\x00"
 	m, err := Render(Incident, "ada@example.com", IncidentData{Organisation: evil, Kind: evil, Detail: evil, When: evil, ID: evil, URL: "javascript:alert(1)"})
 	must(t, err)
 	must(t, sender.Send(t.Context(), m))
-	all := s.received()
-	if len(all) != 1 || strings.Contains(s.heard(), "eve@") {
-		t.Fatalf("the server heard %q", s.heard())
+	all := s.Received()
+	if len(all) != 1 || strings.Contains(s.Heard(), "eve@") {
+		t.Fatalf("the server heard %q", s.Heard())
 	}
-	header, got := parts(t, all[0].data)
+	header, got := parts(t, all[0].Data)
 	if header.Get("Bcc") != "" || len(header["To"]) != 1 || strings.Contains(header.Get("Subject"), "\n") {
 		t.Errorf("header %v", header)
 	}
@@ -280,16 +280,15 @@ func TestNothingIsInjected(t *testing.T) {
 			t.Errorf("%q: %v", m.To, err)
 		}
 	}
-	if n := len(s.received()); n != 1 {
+	if n := len(s.Received()); n != 1 {
 		t.Errorf("%d messages were sent", n)
 	}
 }
 
 func TestTemplates(t *testing.T) {
 	t.Parallel()
-	data := map[Template]any{KeyLeaked: leaked, KeyExpiring: expiring, Incident: IncidentData{Organisation: "Acme", Kind: "log.broken", Detail: "It does not verify.", When: "now", ID: "1"}}
-	for _, name := range Templates() {
-		m, err := Render(name, "ada@example.com", data[name])
+	for name, data := range samples() {
+		m, err := Render(name, "ada@example.com", data)
 		must(t, err)
 		if _, err := m.check(); err != nil {
 			t.Errorf("%s: %v", name, err)
@@ -299,13 +298,13 @@ func TestTemplates(t *testing.T) {
 				t.Errorf("%s, %s: %q", name, part, s)
 			}
 		}
-		v := reflect.ValueOf(data[name])
-		for i := range v.NumField() {
-			if v.Field(i).Kind() != reflect.String {
+		for _, field := range reflect.VisibleFields(reflect.TypeOf(data)) {
+			v := reflect.ValueOf(data).FieldByIndex(field.Index)
+			if v.Kind() != reflect.String || field.Name == "Kind" && name == FactorChanged {
 				continue
 			}
-			if text := v.Field(i).String(); text != "" && !strings.Contains(m.Text, text) {
-				t.Errorf("%s: %s is not in the text", name, v.Type().Field(i).Name)
+			if text := v.String(); text != "" && !strings.Contains(m.Text, text) {
+				t.Errorf("%s: %s is not in the text", name, field.Name)
 			}
 		}
 		if _, err := Render(name, "x", struct{}{}); err == nil {
@@ -412,6 +411,11 @@ func TestInbox(t *testing.T) {
 	}
 	if code, page, _ := get("/dev/inbox/50"); code != 200 || !strings.Contains(page, "Mail 50") || strings.Contains(page, "<script>") || !strings.Contains(page, "&lt;h1&gt;Hello") {
 		t.Errorf("%d %s", code, page)
+	}
+	must(t, box.Send(t.Context(), Message{To: "ada@example.com", Subject: "Links", Text: "Open http://localhost:7070/join#link=avl_2. Or <https://a.example/?a=1&b='x>, javascript:alert(1)"}))
+	if code, page, _ := get(fmt.Sprint("/dev/inbox/", inboxSize+6)); code != 200 || strings.Count(page, "<a ") != 3 || strings.Contains(page, `href="javascript`) ||
+		!strings.Contains(page, `Open <a href="http://localhost:7070/join#link=avl_2" rel="noreferrer">http://localhost:7070/join#link=avl_2</a>. Or &lt;<a href="https://a.example/?a=1&amp;b=" `) {
+		t.Errorf("links: %d %s", code, page)
 	}
 	for _, path := range []string{"/dev/inbox/1", "/dev/inbox/x", "/dev/inbox/50/50", "/dev/50", "/dev/inbox/-1"} {
 		if code, _, _ := get(path); code != 404 {

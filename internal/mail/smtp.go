@@ -26,7 +26,7 @@ type Config struct {
 	From         string        `env:"AVOUCH_MAIL_FROM" help:"the sender, such as Avouch <avouch@example.com>"`
 	User         string        `env:"AVOUCH_MAIL_USER" help:"the account at the SMTP server, if it wants one"`
 	Password     secret.String `env:"AVOUCH_MAIL_PASSWORD" hidden:"" help:"the account's password"`
-	PasswordFile string        `env:"AVOUCH_MAIL_PASSWORD_FILE" help:"a file with the account's password"`
+	PasswordFile string        `env:"AVOUCH_MAIL_PASSWORD_FILE" help:"a file with the account's password, readable by its owner alone"`
 	TLS          string        `env:"AVOUCH_MAIL_TLS" enum:",starttls,tls,none" default:"" help:"starttls (the default), tls (from the first byte), or none (loopback only, and the default there)"`
 	CAFile       string        `env:"AVOUCH_MAIL_CA_FILE" help:"certificates (PEM) to trust beside the system's"`
 	Timeout      time.Duration `kong:"-"` // of one step of the conversation; 0 means 15 s
@@ -118,7 +118,7 @@ func (c *Config) password() (secret.String, error) {
 	if !c.Password.IsZero() || c.PasswordFile == "" {
 		return c.Password, nil
 	}
-	b, err := os.ReadFile(c.PasswordFile)
+	b, err := secret.ReadFile(c.PasswordFile, 4<<10)
 	if err != nil {
 		return secret.String{}, fmt.Errorf("AVOUCH_MAIL_PASSWORD_FILE: %w", err)
 	}

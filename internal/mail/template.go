@@ -20,7 +20,13 @@ const (
 )
 
 // Templates are all templates.
-func Templates() []Template { return []Template{KeyLeaked, KeyExpiring, Incident} }
+func Templates() []Template {
+	return []Template{
+		KeyLeaked, KeyExpiring, Incident, Invitation, Recover, RecoverDone, SignInCode, FactorChanged,
+		PasswordChanged, NewDevice, SessionReused, AddressChange, AddressChanged, RulesLowered, Ownership, OrganisationDeleted, GlassAsked,
+		GlassOpened, GlassReview, SSOConfigurerLeft,
+	}
+}
 
 // KeyLeakedData fills KeyLeaked: a key was sent where others could read it.
 type KeyLeakedData struct {
@@ -73,11 +79,12 @@ var files embed.FS
 // Render makes the message of a template. Everything in data is escaped for where it stands; the subject becomes one line.
 func Render(t Template, to string, data any) (Message, error) {
 	m := Message{To: to}
-	text, err := texttemplate.New("").Option("missingkey=error").ParseFS(files, "templates/"+string(t)+".txt")
+	words := map[string]any{"calm": calm, "quote": quote}
+	text, err := texttemplate.New("").Funcs(words).Option("missingkey=error").ParseFS(files, "templates/"+string(t)+".txt")
 	if err != nil {
 		return m, wrap("Render", errors.New("there is no such template"))
 	}
-	html, err := htmltemplate.New("").ParseFS(files, "templates/"+string(t)+".html")
+	html, err := htmltemplate.New("").Funcs(words).ParseFS(files, "templates/"+string(t)+".html")
 	if err != nil {
 		return m, wrap("Render", err)
 	}

@@ -37,7 +37,10 @@ type Error struct {
 	// Uncertain says that what was asked may have been done, or may yet be. Without it a failure of any kind but Internal
 	// has changed nothing and will not.
 	Uncertain bool
-	cause     error
+	// Busy says that more want this at once than may: nothing is wrong, so it is not logged as a failure, which a crowd would
+	// drown the real ones with.
+	Busy  bool
+	cause error
 }
 
 // Field is one part of the request that is wrong.

@@ -9,6 +9,7 @@
 //     that does not fit (%s), fmt follows a pointer to a slice (TestUnexportedField).
 //  3. Clear overwrites the bytes that this value holds (TestClear). Copies that the runtime, the garbage collector or a
 //     cipher's key schedule made are out of its reach.
+//  4. A file with a secret that others than its owner may use is refused (TestReadFile).
 //
 // It does not stop code that calls Expose; look for that word in review.
 package secret

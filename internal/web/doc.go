@@ -16,7 +16,8 @@
 //     panics and time limits. TestProblemDocuments, TestRefusals, TestRefusedBodies, TestMethodNotAllowedSaysWhatIs,
 //     TestOurOwnFaults, TestRawFailures. A 405 says what the address takes, and what is beneath it:
 //     TestMethodNotAllowedSaysWhatElse. What net/http refuses by itself (no HTTP at all, a header beyond 32 KiB) gets a
-//     bare 4xx and the connection is closed. TestMalformedRequests
+//     bare 4xx and the connection is closed. TestMalformedRequests. People at a browser read a page instead, where an operation is
+//     for them: TestRefusedPage. Protocols that have a form of their own for refusals get that: TestRefusalInOwnForm
 //  3. Nothing of a request is logged or put into a span but its id, operation, method and status: no path, query, header
 //     or body. Of a panic the place is kept, not its words. TestNothingOfTheRequestIsLogged, TestOurOwnFaults, TestSpans
 //  4. A handler runs only for a caller that was identified and has the scope, before anything of the request was read.

@@ -12,9 +12,9 @@ import (
 	"github.com/avouch-dev/avouch/internal/problem"
 )
 
-// credential finds what we hand out: API keys of every kind, and JWTs. It is loose at the end on purpose, since a
-// damaged key has leaked as well.
-var credential = regexp.MustCompile(`av[ksd]_(?:live|test)_[0-9A-Za-z_]{8,}|eyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]*`)
+// credential finds what we hand out: API keys of every kind, what people's programs, sign-ins and mailed links are known by
+// (avr_, ava_, avl_), and JWTs. It is loose at the end on purpose, since a damaged key has leaked as well.
+var credential = regexp.MustCompile(`av[ksd]_(?:live|test)_[0-9A-Za-z_]{8,}|av[ral]_[0-9A-Za-z_-]{16,}|eyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]*`)
 
 // hookTimeout bounds what is done beside an answer, such as warning the owner of a leaked key.
 const hookTimeout = 5 * time.Second

@@ -77,6 +77,7 @@ func TestCredentialInPath(t *testing.T) {
 		{"GET", "/agents/" + thingID + "/did.json", nil},
 		{"GET", "/api/v1/things/" + goodKey[9:20], nil},
 		{"GET", "/api/v1/things/avk_live_short", nil},
+		{"GET", "/api/v1/things?link=" + mailed, []string{mailed}},
 	} {
 		b := newBench(t)
 		r := b.ask(c.method, c.target, "", asAlice)

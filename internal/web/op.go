@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"github.com/danielgtaylor/huma/v2"
+
+	"github.com/avouch-dev/avouch/internal/problem"
 )
 
 // Access says who may call an operation.
@@ -38,9 +40,12 @@ type Op struct {
 	Stream      bool          // raw operations only: no time limit, no deadline for writing
 	Produces    string        // raw operations only: the media type of the answer if it is not JSON
 	PlainHTTP   bool          // served over plain HTTP even if the public URL is https: probes of a load balancer
-	Hidden      bool          // not in OpenAPI
-	Deprecated  bool
-	Fails       map[int]string // for OpenAPI: when it answers with these statuses, where a client should know; others are in default
+	Page        bool          // for people in browsers: what is refused is told them as a page, if they take one
+	// Refusal writes what is refused where a protocol has a form of its own for that; nil is the problem document.
+	Refusal    func(p *problem.Error) (mediaType string, body []byte)
+	Hidden     bool // not in OpenAPI
+	Deprecated bool
+	Fails      map[int]string // for OpenAPI: when it answers with these statuses, where a client should know; others are in default
 }
 
 // Func is an operation with its input decoded and its output to be encoded.
@@ -135,6 +140,9 @@ func (a *API[C]) Mount(op Op, h http.Handler) {
 		return nil
 	})
 }
+
+// Operations lists what is served, as it was registered: for what is to hold of every route.
+func (a *API[C]) Operations() []Op { return slices.Clone(a.ops) }
 
 // describe registers the operation with huma and makes its route.
 func (a *API[C]) describe(op Op, register func(huma.Operation)) *route {

@@ -41,7 +41,7 @@ func (a *API[C]) Refuse(w http.ResponseWriter, r *http.Request, err error) {
 		x = a.begin(r)
 	}
 	p := a.problemOf(r.Context(), err)
-	if p.HTTPStatus() >= http.StatusInternalServerError {
+	if p.HTTPStatus() >= http.StatusInternalServerError && !p.Busy {
 		a.logFailure(r.Context(), x, p)
 	}
 	a.tellRefused(r.Context(), x, p)
@@ -57,8 +57,31 @@ func (a *API[C]) Refuse(w http.ResponseWriter, r *http.Request, err error) {
 	if p.Kind == problem.Unauthenticated {
 		h.Set("Www-Authenticate", `Bearer realm="api"`)
 	}
+	if x.route != nil && x.route.op.Page && accepts(r.Header.Get("Accept"), "text/html") {
+		a.refusePage(w, x.meta.ID, p)
+		return
+	}
+	body := a.document(x.meta.ID, p)
+	if x.route != nil && x.route.op.Refusal != nil {
+		told := *p
+		told.Detail = redact(p.Detail)
+		var mediaType string
+		mediaType, body = x.route.op.Refusal(&told)
+		h.Set("Content-Type", mediaType)
+	}
 	w.WriteHeader(p.HTTPStatus())
-	w.Write(a.document(x.meta.ID, p))
+	w.Write(body)
+}
+
+// refusedPage is a refusal for people.
+type refusedPage struct{ Title, Detail, RequestID, API string }
+
+func (a *API[C]) refusePage(w http.ResponseWriter, rid RequestID, p *problem.Error) {
+	h := w.Header()
+	h.Set("Content-Type", "text/html; charset=utf-8")
+	h.Set("Content-Security-Policy", pagePolicy)
+	w.WriteHeader(p.HTTPStatus())
+	w.Write(render("refused.html", refusedPage{p.Kind.Title(), redact(p.Detail), rid.String(), a.cfg.Title}))
 }
 
 func (a *API[C]) document(rid RequestID, p *problem.Error) []byte {

@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"regexp"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -99,6 +100,28 @@ func TestNothingOfTheRequestIsLogged(t *testing.T) {
 	}
 }
 
+// TestBusyIsNoFailure: that too many ask at once is answered and not logged, so that a crowd drowns no failure. What is really
+// away is logged, also if it says when to come back.
+func TestBusyIsNoFailure(t *testing.T) {
+	t.Parallel()
+	b := newBench(t)
+	for id, busy := range map[string]bool{"crowd": true, "away": false} {
+		p := problem.New(problem.Unavailable, "Come back.")
+		p.RetryAfter, p.Busy = 1500*time.Millisecond, busy
+		HandleRaw[None, None](b.API, Op{ID: id, Method: "POST", Path: "/api/v1/" + id, Summary: "Be refused", Access: Public},
+			func(http.ResponseWriter, *http.Request, caller, RequestMeta) error {
+				return fmt.Errorf("somewhere: %w", p)
+			})
+		r := b.ask("POST", "/api/v1/"+id, "")
+		if r.StatusCode != http.StatusServiceUnavailable || r.Header.Get("Retry-After") != "2" {
+			t.Errorf("%s: %d %v", id, r.StatusCode, r.Header)
+		}
+		if logged := strings.Contains(b.log.String(), `"operation":"`+id); logged == busy {
+			t.Errorf("%s is in the log: %v\n%s", id, logged, b.log.String())
+		}
+	}
+}
+
 // TestRawFailures: before anything is written a raw operation's error is a document, after it the connection is cut.
 func TestRawFailures(t *testing.T) {
 	t.Parallel()
@@ -152,5 +175,55 @@ func TestRefusalsRepeatNoCredential(t *testing.T) {
 		if answer := problemIn(t, r, 400); strings.Contains(fmt.Sprint(answer), goodKey) {
 			t.Errorf("%v repeats the key", answer)
 		}
+	}
+}
+
+// TestRefusedPage: who sits at a browser reads a page, in which nothing that was quoted is markup; everybody else gets the
+// document.
+func TestRefusedPage(t *testing.T) {
+	t.Parallel()
+	b := newBench(t)
+	says := problem.New(problem.Denied, `The provider said <b>no</b> to "ada" with `+goodKey+`.`)
+	HandleRaw[None, None](b.API, Op{ID: "come-back", Method: "GET", Path: "/api/v1/back", Summary: "Come back", Access: Public, Page: true},
+		func(http.ResponseWriter, *http.Request, caller, RequestMeta) error { return says })
+	problemIn(t, b.ask("GET", "/api/v1/back", ""), 403)
+	r := b.ask("GET", "/api/v1/back", "", "Accept: text/html,application/xhtml+xml")
+	text := bodyOf(t, r)
+	if r.StatusCode != 403 || r.Header.Get("Content-Type") != "text/html; charset=utf-8" || !strings.Contains(r.Header.Get("Content-Security-Policy"), "default-src 'none'") {
+		t.Errorf("%d %v", r.StatusCode, r.Header)
+	}
+	for _, want := range []string{"&lt;b&gt;no", r.Header.Get("X-Request-Id"), "[secret]"} {
+		if !strings.Contains(text, want) {
+			t.Errorf("the page lacks %s: %s", want, text)
+		}
+	}
+	if strings.Contains(text, "<b>") || strings.Contains(text, goodKey) {
+		t.Errorf("%s", text)
+	}
+	if len(b.refused) != 2 {
+		t.Errorf("%d refusals were told", len(b.refused))
+	}
+}
+
+// TestRefusalInOwnForm: an operation of a protocol that has a form of its own for refusals answers so, also when it is not the
+// operation that refuses; and what is told is told all the same, without credentials.
+func TestRefusalInOwnForm(t *testing.T) {
+	t.Parallel()
+	b := newBench(t)
+	op := Op{ID: "own-form", Method: "GET", Path: "/scim/v2/x", Summary: "Own form", Refusal: func(p *problem.Error) (string, []byte) {
+		return "application/scim+json", []byte(`{"status":"` + strconv.Itoa(p.HTTPStatus()) + `","detail":"` + p.Detail + `"}`)
+	}}
+	HandleRaw[None, None](b.API, op, func(http.ResponseWriter, *http.Request, caller, RequestMeta) error {
+		return problem.New(problem.Conflict, "It is there: %s", goodKey)
+	})
+	for status, header := range map[int][]string{401: nil, 409: {asAlice}} {
+		r := b.ask("GET", "/scim/v2/x", "", header...)
+		text := bodyOf(t, r)
+		if r.StatusCode != status || r.Header.Get("Content-Type") != "application/scim+json" || !strings.Contains(text, `"status":"`+strconv.Itoa(status)+`"`) || strings.Contains(text, goodKey) {
+			t.Errorf("%d %v %s", r.StatusCode, r.Header, text)
+		}
+	}
+	if len(b.refused) != 2 {
+		t.Errorf("%d refusals were told", len(b.refused))
 	}
 }

@@ -112,6 +112,8 @@ func (l *lockedBuffer) String() string {
 
 const goodKey = "avk_live_0123456789A_abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0"
 
+const mailed = "avl_abcdefghijklmnopqrstuvwxyz234567abcdefghijklmnopqrst"
+
 const goodJWT = "eyJhbGciOiJFUzI1NiJ9.eyJzdWIiOiJ4In0xyz.c2lnbmF0dXJlc2ln"
 
 func newBench(t *testing.T, change ...func(*Config[caller])) *bench {
