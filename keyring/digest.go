@@ -175,3 +175,22 @@ func pseudonym(key secret.Bytes, kind, id string) string {
 	const lower = "abcdefghijklmnopqrstuvwxyz234567"
 	return base32.NewEncoding(lower).WithPadding(base32.NoPadding).EncodeToString(m.Sum(nil)[:16])
 }
+
+// Derive makes 256 secret bits from a message, for one purpose of one tenant: the same whenever it is asked on any server, until
+// the tenant's key for pseudonyms is renewed or destroyed. What is derived need not be stored anywhere, only its hash. Whoever
+// has the database alone can derive nothing.
+func (r *Ring) Derive(ctx context.Context, t tenantdb.TenantID, purpose string, message []byte) ([32]byte, error) {
+	h, err := r.key(ctx, heldName{t, UsePseudonym, 0})
+	if err != nil {
+		return [32]byte{}, fmt.Errorf("keyring.Derive: %w", err)
+	}
+	return derived(h.key, purpose, message), nil
+}
+
+// derived is frozen (testdata/vectors.json). Its label keeps it apart from pseudonyms, which are made with the same key, and
+// each part is written with its length.
+func derived(key secret.Bytes, purpose string, message []byte) [32]byte {
+	m := hmac.New(sha256.New, key.Expose())
+	m.Write(appendField(appendField([]byte("avouch/derive/v1\n"), purpose), string(message)))
+	return [32]byte(m.Sum(nil))
+}

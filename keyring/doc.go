@@ -9,7 +9,7 @@
 //	                     │                       ├─ wrap ────── wraps ── a data key for each Seal
 //	                     │                       ├─ subjects ── wraps ── a key for each data subject ── SealFields
 //	                     │                       ├─ apikey ──── first stage of KeyDigest
-//	                     │                       ├─ pseudonym ─ Pseudonym
+//	                     │                       ├─ pseudonym ─ Pseudonym, Derive
 //	                     │                       └─ pii
 //	                     ├─ signing ─── wraps ── token signing keys, in the database (Signing)
 //	                     └─ apikey pepper ────── second stage of KeyDigest
@@ -31,16 +31,18 @@
 //  5. A destroyed key is overwritten and gone, at once here and within 30 seconds on other servers; what it sealed never
 //     opens again, and everything else does: TestDestroy, TestInterruptedDestroy, TestErasure, TestNoKeyStaysThatWasReadBeforeItsDestruction.
 //  6. Key files are for their owner only: TestPlatformKeyFile, TestStorePermissions.
-//  7. The formats are frozen: TestVectorsOfPlatformAndStore, TestVectorsOfSealedForms, TestVectorsOfDigestAndNames.
+//  7. The formats are frozen: TestVectorsOfPlatformAndStore, TestVectorsOfSealedForms, TestVectorsOfDigestAndNames. What is derived for
+//     one tenant and purpose is the same on every server, and nothing to any other: TestDerive.
 //  8. An API key's digest depends on every part, and keeps its meaning when keys rotate: TestKeyDigest, TestPepperVersions. A new
 //     one is made with no secret that another process has replaced or destroyed: TestCurrentKeyVersions. To refuse a key costs
 //     the same whether there is a secret for its id, in memory or not, or none: apikey.TestUnknownKeyTakesAsLong,
 //     verify.TestNoKeyTakesAsLongAsAnother, TestPretendedWorkNeedsTheStore, TestDecoy.
-//  9. One key signs at every instant; it was published 24 hours before (except the first, and in an emergency for which
+//  9. One key of a line (a use and an algorithm) signs at every instant; it was published 24 hours before (except the first, and in an emergency for which
 //     no standby is that old); no key is unpublished while a token of it can be alive: TestRotationHoldsAtEveryInstant,
-//     TestEmergencySuccessorWasPublished, TestServersRotateTogether.
-//  10. The algorithm comes from the key's record, and a signature is 64 bytes that verify: TestForgedSignatures,
-//     TestOthersVerifyOurTokens. A revoked key counts nowhere after a Refresh: TestRevokedKey. A record that was written
+//     TestEmergencySuccessorWasPublished, TestServersRotateTogether. Lines rotate, fail and are revoked apart, and begin only when
+//     somebody asks for them: TestLinesRotateApart, TestLinesFailApart, TestRevokedPeoplesKey, TestLinesBeginWhenAskedFor.
+//  10. The algorithm comes from the key's record, and a signature of ES256 is 64 bytes that verify: TestForgedSignatures,
+//     TestOthersVerifyOurTokens; one of RS256 is as long as the modulus: TestForgedRS256, TestOthersVerifyPeoplesTokens. A revoked key counts nowhere after a Refresh: TestRevokedKey. A record that was written
 //     by someone without the platform key is no key: TestRecordsOnlyWrittenIntoTheDatabaseAreNoKeys. Unknown kids cost
 //     one read of the records in five seconds: TestUnknownKidRefreshesOnceInAWhile; who sends one and hangs up keeps nobody
 //     from learning a new key: TestHangingUpDoesNotHideANewKey; while the records cannot be read, it is not said that a key
@@ -53,8 +55,9 @@
 //  11. Each change of a signing key is in the platform's log: TestSigningTable.
 //  12. No type of this package prints a key: TestKeysDoNotPrint. The process's memory cannot be dumped by its own user:
 //     TestDenyDump.
-//  13. Only a token is signed as a JWT: a check of a JWT that looks at nothing but the signature takes nothing else of ours
-//     for one. What the token keys state otherwise is a text of lines, and no token passes for one: TestStatementsAreNoTokens,
+//  13. Only a token is signed as a JWT with agents' keys: a check of a JWT that looks at nothing but the signature takes nothing else of ours
+//     for one. People's tokens have keys of their own, in a key set of their own; neither signs or checks anything of the other's, also
+//     where the database is rewritten: TestKeySetsAreApart, TestUsesAreKeptApart, TestRewrittenUsesAreNoKeys. What the token keys state otherwise is a text of lines, and no token passes for one: TestStatementsAreNoTokens,
 //     TestStatementLines.
 //
 // What it does not promise. Go moves and copies memory: key buffers are cleared where this package owns them, but not a

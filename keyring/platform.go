@@ -11,7 +11,6 @@ import (
 	"encoding/base64"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"maps"
 	"os"
@@ -19,7 +18,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"syscall"
 
 	"github.com/avouch-dev/avouch/internal/secret"
 )
@@ -91,7 +89,7 @@ func LoadPlatform(value secret.String, file string) (*Platform, error) {
 		}
 		return p, nil
 	}
-	text, err := readPrivateFile(file)
+	text, err := secret.ReadFile(file, maxPlatformText)
 	if err != nil {
 		return nil, fmt.Errorf("keyring.LoadPlatform: %w", err)
 	}
@@ -109,7 +107,7 @@ func LoadPepper(value secret.String, file string) (secret.String, error) {
 	if !value.IsZero() || file == "" {
 		return value, nil
 	}
-	text, err := readPrivateFile(file)
+	text, err := secret.ReadFile(file, maxPlatformText)
 	if err != nil {
 		return secret.String{}, fmt.Errorf("keyring.LoadPepper: %w", err)
 	}
@@ -118,27 +116,6 @@ func LoadPepper(value secret.String, file string) (secret.String, error) {
 		return secret.String{}, fmt.Errorf("keyring.LoadPepper: %s: %w", file, err)
 	}
 	return secret.Text(string(text)), nil
-}
-
-// readPrivateFile refuses a file that anyone but its owner can read or write. It asks the open file, not the path, so
-// that what was checked is what is read; a link (as Kubernetes mounts secrets) is followed.
-func readPrivateFile(file string) ([]byte, error) {
-	f, err := os.OpenFile(file, os.O_RDONLY|syscall.O_NONBLOCK, 0) // a pipe is refused below, and must not hang here
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
-	info, err := f.Stat()
-	if err != nil {
-		return nil, err
-	}
-	if !info.Mode().IsRegular() {
-		return nil, fmt.Errorf("%s is not a file", file)
-	}
-	if mode := info.Mode().Perm(); mode&0o077 != 0 {
-		return nil, fmt.Errorf("%s has mode %04o: others than its owner may use it; run chmod 600 on it", file, mode)
-	}
-	return io.ReadAll(io.LimitReader(f, maxPlatformText+1))
 }
 
 // CreatePlatformKeyFile makes a file with a new random platform key, mode 0600, for the first start of a development

@@ -43,7 +43,7 @@ type action struct {
 	at  time.Time
 }
 
-// plan says what is to be done now. It is called until it has nothing to say; each call sees all that was done before.
+// plan says what is to be done now with the keys of one line. It is called until it has nothing to say; each call sees all that was done before.
 //
 // No step takes the only signer away, and no key is retired before every token that it can have signed has expired: an
 // older key stops signing, at the latest, when the present signer began.
@@ -125,6 +125,7 @@ func revocation(now time.Time, keys, sound []SigningKey, kid string, fresh Signi
 		return SigningKey{}, audit.Event{}, ErrUnknownKey
 	}
 	k := keys[i]
+	sound = k.line().of(sound)
 	if k.revoked() {
 		return SigningKey{}, audit.Event{}, ErrRevokedKey
 	}
@@ -176,10 +177,14 @@ func (a action) apply(now time.Time, keys []SigningKey, fresh SigningKey) Signin
 
 // event is the log entry of an action on the platform's log. What can make a token refused alters decisions.
 func (a action) event(k SigningKey) audit.Event {
-	return audit.Event{
+	ev := audit.Event{
 		Type:   "signing_key." + string(a.do),
 		Target: audit.Target{Kind: "signing_key", ID: k.KID},
 		Public: []audit.Field{{Name: "algorithm", Value: k.Algorithm}, {Name: "at", Value: stamp(a.at).Format(time.RFC3339Nano)}},
 		Alters: a.do == revoke,
 	}
+	if k.Use != useToken {
+		ev.Public = append(ev.Public, audit.Field{Name: "use", Value: k.Use})
+	}
+	return ev
 }

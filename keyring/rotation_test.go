@@ -28,7 +28,7 @@ type issued struct {
 
 func (m *keyLifeModel) fresh() SigningKey {
 	m.made++
-	return SigningKey{KID: fmt.Sprintf("key-%d", m.made), Algorithm: es256, Use: useToken, Private: []byte{1}}
+	return SigningKey{KID: fmt.Sprintf("key-%d", m.made), Algorithm: ES256, Use: useToken, Private: []byte{1}}
 }
 
 func (m *keyLifeModel) put(k SigningKey) {

@@ -3,7 +3,7 @@ package keyring
 import (
 	"cmp"
 	"context"
-	"crypto/ecdsa"
+	"crypto"
 	"errors"
 	"fmt"
 	"maps"
@@ -36,6 +36,8 @@ type Signing struct {
 
 	set   atomic.Pointer[keySet]
 	reads *fresh.Reads[struct{}, []SigningKey]
+	// making are the first keys of lines that somebody asked for.
+	making *fresh.Reads[line, struct{}]
 
 	mu      sync.Mutex // of what is below; nothing waits while it is held
 	asked   *reading   // the last that an unknown kid asked for,
@@ -44,7 +46,10 @@ type Signing struct {
 
 const (
 	maxSetAge = time.Hour // a server that cannot refresh stops signing: a key may have been revoked
-	maxSteps  = 16
+	maxSteps  = 48        // of three lines
+	noKeys    = `{"keys":[]}`
+	// makePatience bounds the making of an RSA key on a busy machine.
+	makePatience = time.Minute
 )
 
 // ErrUnknownKey means that no published key has this kid: it was never ours, or has retired.
@@ -56,28 +61,30 @@ var ErrRevokedKey = errors.New("the signing key of this kid was revoked")
 // keySet is a snapshot. It never changes.
 type keySet struct {
 	at      time.Time
-	keys    []SigningKey // those that could be proved, and those that were revoked or have retired
+	keys    []SigningKey          // those that could be proved, and those that were revoked or have retired
+	lines   map[line][]SigningKey // the same
 	opened  map[string]*openKey
 	left    map[string]leftOut // those that could not be proved
 	revoked map[string]bool    // seen revoked by this process, now or earlier
 	index   map[string]int
-	jwks    []byte
-	etag    string
+	agents  document
+	people  document
 }
 
 // openKey is a published key. The wrapped form tells whether the record is still the one that was opened.
 type openKey struct {
-	private *ecdsa.PrivateKey
+	of      line
+	private crypto.Signer
 	wrapped string
-	header  map[string]string // by typ: the encoded JWS header and its dot
+	header  map[string]string // by typ, those that keys of its line sign: the encoded JWS header and its dot
 }
 
 // NewSigning makes the signing keys' keeper; w is the wrapper of the private keys, such as Platform.Wrapper(ForSigning).
 // Call Rotate once before serving (it makes the first key), then Refresh and Rotate every minute or so, and Refresh when
 // another server says that a key was revoked.
 func NewSigning(store SigningStore, w KeyWrapper, now func() time.Time) *Signing {
-	s := &Signing{store: store, wrapper: w, now: now, reads: fresh.New[struct{}, []SigningKey](readPatience)}
-	s.set.Store(&keySet{revoked: map[string]bool{}, jwks: []byte(`{"keys":[]}`)})
+	s := &Signing{store: store, wrapper: w, now: now, reads: fresh.New[struct{}, []SigningKey](readPatience), making: fresh.New[line, struct{}](makePatience)}
+	s.set.Store(&keySet{revoked: map[string]bool{}, agents: document{body: []byte(noKeys)}, people: document{body: []byte(noKeys)}})
 	return s
 }
 
@@ -105,7 +112,7 @@ func (s *Signing) refresh(ctx context.Context) ([]SigningKey, error) {
 
 func (s *Signing) build(ctx context.Context, now time.Time, keys []SigningKey) (*keySet, error) {
 	old := s.set.Load()
-	set := &keySet{at: now, opened: map[string]*openKey{}, left: map[string]leftOut{}, revoked: maps.Clone(old.revoked), index: map[string]int{}}
+	set := &keySet{at: now, opened: map[string]*openKey{}, left: map[string]leftOut{}, revoked: maps.Clone(old.revoked), index: map[string]int{}, lines: map[line][]SigningKey{}}
 	var doubt error
 	for _, k := range keys {
 		if k.revoked() {
@@ -128,6 +135,9 @@ func (s *Signing) build(ctx context.Context, now time.Time, keys []SigningKey) (
 	for i, k := range set.keys {
 		set.index[k.KID] = i
 	}
+	for _, l := range lines(set.keys) {
+		set.lines[l] = l.of(set.keys)
+	}
 	set.publish()
 	return set, doubt
 }
@@ -138,16 +148,26 @@ func sameRecord(old *keySet, k *SigningKey) bool {
 	return ok && old.keys[i].Algorithm == k.Algorithm && old.keys[i].Use == k.Use && slices.Equal(old.keys[i].Public, k.Public)
 }
 
-// VerifySignature checks a JWS signature by the key of this kid, with the algorithm that the key's record names. It wants
-// r and s of 32 bytes each, as RFC 7518 has it. Both s and n-s are accepted, since signers differ and no standard says
+// VerifySignature checks a JWS signature of an agent's token by the key of this kid, which must be one of agents' tokens: its algorithm
+// is ES256. It wants r and s of 32 bytes each, as RFC 7518 has it. Both s and n-s are accepted, since signers differ and no standard says
 // otherwise: so a token's bytes are not its identity, its jti is.
 func (s *Signing) VerifySignature(ctx context.Context, kid, signingInput string, signature []byte) error {
-	key, err := s.published(ctx, kid)
-	if err != nil {
+	if err := s.verify(ctx, agents, kid, signingInput, signature); err != nil {
 		return fmt.Errorf("keyring.VerifySignature: %w", err)
 	}
-	if !verifyES256(&key.private.PublicKey, signingInput, signature) {
-		return fmt.Errorf("keyring.VerifySignature: %w", ErrBadSignature)
+	return nil
+}
+
+// verify takes nothing of a key of another line: to who asks for one, it is as unknown as if it were nobody's.
+func (s *Signing) verify(ctx context.Context, l line, kid, signingInput string, signature []byte) error {
+	key, err := s.published(ctx, kid)
+	switch {
+	case err != nil:
+		return err
+	case key.of != l:
+		return ErrUnknownKey
+	case !verifies(key.private.Public(), signingInput, signature):
+		return ErrBadSignature
 	}
 	return nil
 }
@@ -181,6 +201,20 @@ func (set *keySet) find(kid string, now time.Time) (*openKey, error) {
 	return o, nil
 }
 
+// lineOf is the line of a key; of one that nobody knows, agents'.
+func (set *keySet) lineOf(kid string) line {
+	l := agents
+	if i, in := set.index[kid]; in {
+		l = set.keys[i].line()
+	} else if out, there := set.left[kid]; there {
+		l = out.record.line()
+	}
+	if !l.supported() {
+		return agents
+	}
+	return l
+}
+
 func (set *keySet) knows(kid string) bool {
 	_, in := set.index[kid]
 	_, out := set.left[kid]
@@ -212,37 +246,53 @@ func (s *Signing) Rotate(ctx context.Context) error {
 		if len(todo) == 0 {
 			return nil
 		}
-		if err := s.step(ctx, s.store, todo[0]); err != nil {
+		if err := s.step(ctx, s.store, todo[0].of, todo[0].action); err != nil {
 			return fmt.Errorf("keyring.Rotate: %w", err)
 		}
 	}
 	return s.Refresh(ctx)
 }
 
+// task is an action on a line.
+type task struct {
+	of line
+	action
+}
+
 // todo reads the records again and says what a rotation has to do.
-func (s *Signing) todo(ctx context.Context) ([]action, error) {
+func (s *Signing) todo(ctx context.Context) ([]task, error) {
 	keys, err := s.read(ctx)
-	if err == nil {
-		err = s.set.Load().someOpen()
-	}
 	if err != nil {
 		return nil, err
 	}
-	return plan(s.now(), s.sound(keys)), nil
+	var todo []task
+	for _, l := range lines(keys) {
+		if blocked := s.set.Load().someOpen(l); blocked != nil {
+			err = errors.Join(err, blocked)
+			continue
+		}
+		for _, a := range plan(s.now(), l.of(s.sound(keys))) {
+			todo = append(todo, task{l, a})
+		}
+	}
+	if len(todo) > 0 { // what is wrong with another line is said when there is nothing left to do
+		return todo, nil
+	}
+	return nil, err
 }
 
 // step does one action if it is still called for. A new key is made and wrapped before the records are locked: wrapping
 // may be a call to a KMS.
-func (s *Signing) step(ctx context.Context, store SigningStore, a action) error {
+func (s *Signing) step(ctx context.Context, store SigningStore, of line, a action) error {
 	var fresh SigningKey
 	if a.do == create {
 		var err error
-		if fresh, err = newSigningKey(ctx, s.wrapper); err != nil {
+		if fresh, err = newSigningKey(ctx, s.wrapper, of); err != nil {
 			return err
 		}
 	}
 	return store.Change(ctx, func(keys []SigningKey) (SigningKey, audit.Event, bool) {
-		keys = s.sound(keys)
+		keys = of.of(s.sound(keys))
 		for _, still := range plan(s.now(), keys) {
 			if still.do == a.do && still.kid == a.kid {
 				k := still.apply(s.now(), keys, fresh)
@@ -257,14 +307,25 @@ func (s *Signing) step(ctx context.Context, store SigningStore, a action) error 
 // one that signs, its successor takes over first (the standby, which verifiers know), so that there is always a signer.
 // by is the store bound to whoever revokes. It ends with a Rotate.
 func (s *Signing) Revoke(ctx context.Context, by SigningStore, kid string) error {
+	if !s.set.Load().knows(kid) {
+		if err := s.Refresh(ctx); err != nil {
+			return fmt.Errorf("keyring.Revoke: %w", err)
+		}
+	}
+	of := s.set.Load().lineOf(kid)
+	spent, fresh := true, SigningKey{}
 	for range maxSteps {
-		fresh, err := newSigningKey(ctx, s.wrapper)
+		var err error
+		if spent {
+			fresh, err = newSigningKey(ctx, s.wrapper, of)
+		}
 		if err != nil {
 			return fmt.Errorf("keyring.Revoke: %w", err)
 		}
 		var outcome error
 		err = by.Change(ctx, func(keys []SigningKey) (k SigningKey, event audit.Event, change bool) {
 			k, event, outcome = revocation(s.now(), keys, s.sound(keys), kid, fresh)
+			spent = k.KID == fresh.KID
 			return k, event, outcome == nil
 		})
 		switch {

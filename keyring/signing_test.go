@@ -270,7 +270,7 @@ func TestRecordsOnlyWrittenIntoTheDatabaseAreNoKeys(t *testing.T) {
 	t.Parallel()
 	ctx := context.Background()
 	s, m, c := newSigning(t)
-	attacker, err := newSigningKey(ctx, mustWrapper(t, mustPlatform(t, "1:"+secondPlatformKey[2:]), ForSigning))
+	attacker, err := newSigningKey(ctx, mustWrapper(t, mustPlatform(t, "1:"+secondPlatformKey[2:]), ForSigning), agents)
 	if err != nil {
 		t.Fatal(err)
 	}

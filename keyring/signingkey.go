@@ -2,9 +2,8 @@ package keyring
 
 import (
 	"context"
+	"crypto"
 	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
 	"crypto/sha256"
 	"crypto/x509"
 	"encoding/base64"
@@ -16,8 +15,6 @@ import (
 )
 
 const (
-	es256    = "ES256"
-	useToken = "token"
 	p256Size = 32
 )
 
@@ -25,8 +22,8 @@ const (
 // ever, and a kid is never used twice.
 type SigningKey struct {
 	KID       string // RFC 7638 thumbprint of the public key
-	Algorithm string // "ES256"; the only source of the algorithm when a signature is checked
-	Use       string // "token"
+	Algorithm string // "ES256" or "RS256"; the only source of the algorithm when a signature is checked
+	Use       string // "token" or "session"
 	Public    []byte // PKIX, DER
 	Private   []byte // PKCS #8, wrapped and bound to the kid; nil once destroyed
 	CreatedAt time.Time
@@ -47,13 +44,13 @@ func (k *SigningKey) published(now time.Time) bool {
 
 func signingBinding(kid string) Binding { return Binding{tenantdb.Platform, "signing/" + kid} }
 
-// newSigningKey makes a key that is in no list yet.
-func newSigningKey(ctx context.Context, w KeyWrapper) (SigningKey, error) {
-	private, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+// newSigningKey makes a key of a line that is in no list yet.
+func newSigningKey(ctx context.Context, w KeyWrapper, l line) (SigningKey, error) {
+	private, err := l.generate()
 	if err != nil {
 		return SigningKey{}, err
 	}
-	public, err := x509.MarshalPKIXPublicKey(&private.PublicKey)
+	public, err := x509.MarshalPKIXPublicKey(private.Public())
 	if err != nil {
 		return SigningKey{}, err
 	}
@@ -63,25 +60,25 @@ func newSigningKey(ctx context.Context, w KeyWrapper) (SigningKey, error) {
 	}
 	plain := secret.Own(der)
 	defer plain.Clear()
-	kid := keyID(&private.PublicKey)
-	wrapped, err := w.Wrap(ctx, plain, signingBinding(kid))
+	kid := thumbprint(private.Public())
+	wrapped, err := w.Wrap(ctx, plain, l.binding(kid))
 	if err != nil {
 		return SigningKey{}, err
 	}
 	if err := wrapped.check(); err != nil {
 		return SigningKey{}, err
 	}
-	return SigningKey{KID: kid, Algorithm: es256, Use: useToken, Public: public, Private: wrapped.append(nil)}, nil
+	return SigningKey{KID: kid, Algorithm: l.algorithm, Use: l.use, Public: public, Private: wrapped.append(nil)}, nil
 }
 
 // open unwraps the private key and proves the record by it: kid, algorithm and public key belong to the private key, and
 // that was wrapped by someone who has the platform key. So a row that was only written into the database is no key.
-func (k *SigningKey) open(ctx context.Context, w KeyWrapper) (*ecdsa.PrivateKey, error) {
+func (k *SigningKey) open(ctx context.Context, w KeyWrapper) (crypto.Signer, error) {
 	wrapped, rest, err := readWrapped(k.Private)
 	if err != nil || len(rest) != 0 {
 		return nil, ErrFormat
 	}
-	plain, err := w.Unwrap(ctx, wrapped, signingBinding(k.KID))
+	plain, err := w.Unwrap(ctx, wrapped, k.line().binding(k.KID))
 	if err != nil {
 		return nil, err
 	}
@@ -90,15 +87,20 @@ func (k *SigningKey) open(ctx context.Context, w KeyWrapper) (*ecdsa.PrivateKey,
 	if err != nil {
 		return nil, fmt.Errorf("%w: what was unwrapped is no PKCS #8", errProof)
 	}
-	private, ok := key.(*ecdsa.PrivateKey)
-	if !ok || private.Curve != elliptic.P256() || k.Algorithm != es256 || k.Use != useToken {
+	private, ok := k.line().fits(key)
+	if !ok {
 		return nil, fmt.Errorf("%w: a key of algorithm %.20q and use %.20q is not supported", errProof, k.Algorithm, k.Use)
 	}
 	public, err := x509.ParsePKIXPublicKey(k.Public)
-	if err != nil || !private.PublicKey.Equal(public) || keyID(&private.PublicKey) != k.KID {
+	if err != nil || !samePublic(private.Public(), public) || thumbprint(private.Public()) != k.KID {
 		return nil, fmt.Errorf("%w: the public key or the kid is not that of the private key", errProof)
 	}
 	return private, nil
+}
+
+func samePublic(a, b crypto.PublicKey) bool {
+	key, ok := a.(interface{ Equal(crypto.PublicKey) bool })
+	return ok && key.Equal(b)
 }
 
 // coordinates are the two of a public key, base64url.

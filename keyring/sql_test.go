@@ -122,7 +122,7 @@ func TestSigningRecordsReadAsWritten(t *testing.T) {
 	t.Parallel()
 	a, _, _ := platformOn(t)
 	table := NewSigningTable(a, tenantdb.System(tenantdb.Platform, "signing"))
-	k, err := newSigningKey(t.Context(), mustWrapper(t, mustPlatform(t, firstPlatformKey), ForSigning))
+	k, err := newSigningKey(t.Context(), mustWrapper(t, mustPlatform(t, firstPlatformKey), ForSigning), agents)
 	if err != nil {
 		t.Fatal(err)
 	}

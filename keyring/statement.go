@@ -34,7 +34,7 @@ type Statement struct {
 // and a line end after it.
 func (s *Signing) State(heading string, lines []Line, until time.Time) (Statement, error) {
 	now := s.now()
-	kid, key, err := s.ready(now)
+	kid, key, err := s.ready(now, agents)
 	if err != nil {
 		return Statement{}, fmt.Errorf("keyring.State: %w", err)
 	}
@@ -45,11 +45,11 @@ func (s *Signing) State(heading string, lines []Line, until time.Time) (Statemen
 	if err != nil {
 		return Statement{}, fmt.Errorf("keyring.State: %w", err)
 	}
-	signature, err := signES256(key.private, []byte(text))
+	signature, err := sign(key.private, []byte(text))
 	if err != nil {
 		return Statement{}, fmt.Errorf("keyring.State: %w", err)
 	}
-	return Statement{text, kid, base64.RawURLEncoding.EncodeToString(signature[:])}, nil
+	return Statement{text, kid, base64.RawURLEncoding.EncodeToString(signature)}, nil
 }
 
 func write(heading string, lines []Line) (string, error) {

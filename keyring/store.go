@@ -15,6 +15,8 @@ import (
 
 	"github.com/avouch-dev/avouch/audit"
 	"github.com/avouch-dev/avouch/tenantdb"
+
+	"github.com/avouch-dev/avouch/internal/secret"
 )
 
 // Use is what a tenant's key is for. Each use has random keys and versions of its own: rotating or destroying one ends
@@ -165,7 +167,7 @@ func decodeKeyFile(b []byte) (Wrapped, error) {
 }
 
 func (s *store) readFile(file string) (Wrapped, error) {
-	b, err := readPrivateFile(file)
+	b, err := secret.ReadFile(file, maxKeyFile)
 	if err != nil {
 		return Wrapped{}, err
 	}

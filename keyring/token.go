@@ -28,52 +28,62 @@ const (
 const thumbprintSize = 43 // base64url of 32 bytes
 
 // headers are the encoded JWS headers of a key, each with its dot.
-func headers(kid string) map[string]string {
-	h := map[string]string{}
-	for _, typ := range []string{TypeJWT, TypeAccessToken} {
-		h[typ] = base64.RawURLEncoding.EncodeToString([]byte(`{"alg":"`+es256+`","typ":"`+typ+`","kid":"`+kid+`"}`)) + "."
+func headers(kid string, of line) map[string]string {
+	h, types := map[string]string{}, []string{TypeJWT, TypeAccessToken}
+	if of.use == useSession {
+		types = types[1:]
+	}
+	for _, typ := range types {
+		h[typ] = base64.RawURLEncoding.EncodeToString([]byte(`{"alg":"`+of.algorithm+`","typ":"`+typ+`","kid":"`+kid+`"}`)) + "."
 	}
 	return h
 }
 
-// Sign makes a JWT of a type and claims (a JSON object) with the key that signs now. It reads exp, and refuses a token
-// that could outlive its key's place in the JWKS.
+// Sign makes a JWT of a type and claims (a JSON object) with the key of agents' tokens that signs now. It reads exp, and refuses a
+// token that could outlive its key's place in the JWKS.
 func (s *Signing) Sign(typ string, claims []byte) (token string, err error) {
-	now := s.now()
-	_, key, err := s.ready(now)
-	if err != nil {
+	if token, err = s.sign(agents, typ, claims); err != nil {
 		return "", fmt.Errorf("keyring.Sign: %w", err)
+	}
+	return token, nil
+}
+
+func (s *Signing) sign(l line, typ string, claims []byte) (token string, err error) {
+	now := s.now()
+	_, key, err := s.ready(now, l)
+	if err != nil {
+		return "", err
 	}
 	var life struct {
 		Expires int64 `json:"exp"`
 	}
 	if err := json.Unmarshal(claims, &life); err != nil {
-		return "", fmt.Errorf("keyring.Sign: the claims are not a JSON object with a whole exp: %w", ErrTokenLife)
+		return "", fmt.Errorf("the claims are not a JSON object with a whole exp: %w", ErrTokenLife)
 	}
 	if latest := now.Add(MaxTokenLife + clockSlack).Unix(); life.Expires <= now.Unix() || life.Expires > latest {
-		return "", fmt.Errorf("keyring.Sign: %w", ErrTokenLife)
+		return "", ErrTokenLife
 	}
 	header, ok := key.header[typ]
 	if !ok {
-		return "", fmt.Errorf("keyring.Sign: type %q is not one that is signed", typ)
+		return "", fmt.Errorf("type %q is not one that is signed", typ)
 	}
 	e := base64.RawURLEncoding
-	out := make([]byte, 0, len(header)+e.EncodedLen(len(claims))+1+e.EncodedLen(2*p256Size))
+	out := make([]byte, 0, len(header)+e.EncodedLen(len(claims))+1+e.EncodedLen(rsaBits/8))
 	out = e.AppendEncode(append(out, header...), claims)
-	signature, err := signES256(key.private, out)
+	signature, err := sign(key.private, out)
 	if err != nil {
-		return "", fmt.Errorf("keyring.Sign: %w", err)
+		return "", err
 	}
-	return string(e.AppendEncode(append(out, '.'), signature[:])), nil
+	return string(e.AppendEncode(append(out, '.'), signature)), nil
 }
 
-// ready is the key that signs, from a snapshot that is young enough to sign by.
-func (s *Signing) ready(now time.Time) (kid string, key *openKey, err error) {
+// ready is the key of a line that signs, from a snapshot that is young enough to sign by.
+func (s *Signing) ready(now time.Time, l line) (kid string, key *openKey, err error) {
 	set := s.set.Load()
 	if age := now.Sub(set.at); age > maxSetAge {
 		return "", nil, noSigner(fmt.Errorf("%w: they were not refreshed for too long", ErrNoSigner))
 	}
-	k := signerAt(now, set.keys)
+	k := signerAt(now, set.lines[l])
 	if k == nil || set.opened[k.KID] == nil {
 		return "", nil, noSigner(ErrNoSigner)
 	}

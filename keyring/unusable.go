@@ -93,7 +93,7 @@ func (k *SigningKey) admit(ctx context.Context, w KeyWrapper, old *keySet) (*ope
 	if err != nil {
 		return nil, err
 	}
-	return &openKey{private: private, wrapped: string(k.Private), header: headers(k.KID)}, nil
+	return &openKey{of: k.line(), private: private, wrapped: string(k.Private), header: headers(k.KID, k.line())}, nil
 }
 
 // isDamage tells what the record is from what we could not find out: a KMS that does not answer may answer later.
@@ -113,14 +113,23 @@ func (s *Signing) sound(keys []SigningKey) []SigningKey {
 	return slices.DeleteFunc(slices.Clone(keys), func(k SigningKey) bool { _, out := left[k.KID]; return out })
 }
 
-// someOpen fails if there are published keys and none is open.
-func (set *keySet) someOpen() error {
-	if len(set.opened) > 0 || len(set.left) == 0 {
-		return nil
-	}
+// someOpen fails if there are published keys that may be of a line and none of it is open. Agents' tokens may have been signed by
+// any record that does not open, since what it says of its use is not proved either. Of people's it is enough that other
+// keys open: then the platform key is the right one.
+func (set *keySet) someOpen(l line) error {
 	var kids []string
-	for kid := range set.left {
-		kids = append(kids, kid)
+	for kid, out := range set.left {
+		if l == agents || out.record.line() == l || len(set.opened) == 0 {
+			kids = append(kids, kid)
+		}
+	}
+	for _, o := range set.opened {
+		if o.of == l {
+			return nil
+		}
+	}
+	if len(kids) == 0 {
+		return nil
 	}
 	slices.Sort(kids)
 	return fmt.Errorf("%w (%s)", ErrNoneOpens, strings.Join(kids, ", "))

@@ -101,7 +101,7 @@ func succeeded(t *testing.T) (s *Signing, m *memoryStore, c *clock, old, present
 
 func stranger(t *testing.T) SigningKey {
 	t.Helper()
-	k, err := newSigningKey(t.Context(), mustWrapper(t, mustPlatform(t, "1:"+secondPlatformKey[2:]), ForSigning))
+	k, err := newSigningKey(t.Context(), mustWrapper(t, mustPlatform(t, "1:"+secondPlatformKey[2:]), ForSigning), agents)
 	if err != nil {
 		t.Fatal(err)
 	}

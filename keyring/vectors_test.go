@@ -58,6 +58,12 @@ type vectors struct {
 		Key                 hexKey
 		Kind, ID, Pseudonym string
 	} `json:"pseudonym"`
+	Derive struct {
+		Key     hexKey
+		Purpose string
+		Message hexKey
+		Derived hexKey
+	} `json:"derive"`
 	Thumbprint struct{ X, Y, KID string } `json:"thumbprint"`
 }
 
@@ -146,6 +152,9 @@ func TestVectorsOfDigestAndNames(t *testing.T) {
 	}
 	if got := pseudonym(p.Key.secret(), p.Kind, p.ID); got != p.Pseudonym {
 		t.Errorf("pseudonym %s, want %s", got, p.Pseudonym)
+	}
+	if got := derived(v.Derive.Key.secret(), v.Derive.Purpose, v.Derive.Message); !bytes.Equal(got[:], v.Derive.Derived) {
+		t.Errorf("derived %x, want %x", got, v.Derive.Derived)
 	}
 	x, _ := base64.RawURLEncoding.DecodeString(v.Thumbprint.X)
 	y, _ := base64.RawURLEncoding.DecodeString(v.Thumbprint.Y)

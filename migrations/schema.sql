@@ -146,7 +146,11 @@ CREATE TABLE avouch.organisation (
   live_tokens integer DEFAULT 1000 NOT NULL,
   monthly_quota bigint,
   badge boolean DEFAULT false NOT NULL,
-  version bigint DEFAULT 1 NOT NULL
+  version bigint DEFAULT 1 NOT NULL,
+  rules jsonb DEFAULT '{}'::jsonb NOT NULL,
+  region text DEFAULT ''::text NOT NULL,
+  deleted_at timestamp with time zone,
+  shredded_at timestamp with time zone
 );
 
 CREATE TABLE avouch.counter (
@@ -381,7 +385,8 @@ CREATE TABLE avouch.api_key (
   noticed smallint,
   made_by text,
   life_us bigint,
-  family text GENERATED ALWAYS AS (COALESCE(first_id, key_id)) STORED NOT NULL
+  family text GENERATED ALWAYS AS (COALESCE(first_id, key_id)) STORED NOT NULL,
+  person uuid
 );
 
 CREATE TABLE avouch.api_key_verifier (
@@ -578,6 +583,321 @@ BEGIN
   END LOOP;
 END $function$;
 
+CREATE TABLE avouch.person (
+  tenant_id uuid NOT NULL,
+  person_id uuid NOT NULL,
+  profile bytea NOT NULL,
+  address text NOT NULL,
+  external text,
+  managed_by uuid,
+  roles text[] DEFAULT '{}'::text[] NOT NULL,
+  created_at timestamp with time zone NOT NULL,
+  verified_at timestamp with time zone,
+  suspended_at timestamp with time zone,
+  directory_suspended_at timestamp with time zone,
+  removed_at timestamp with time zone,
+  version bigint DEFAULT 1 NOT NULL
+);
+
+CREATE TABLE avouch.role (
+  tenant_id uuid NOT NULL,
+  name text NOT NULL,
+  description text DEFAULT ''::text NOT NULL,
+  capabilities text[] NOT NULL,
+  created_at timestamp with time zone NOT NULL,
+  version bigint DEFAULT 1 NOT NULL
+);
+
+CREATE TABLE avouch.person_group (
+  tenant_id uuid NOT NULL,
+  group_id uuid NOT NULL,
+  name text NOT NULL,
+  roles text[] DEFAULT '{}'::text[] NOT NULL,
+  external text,
+  managed_by uuid,
+  created_at timestamp with time zone NOT NULL,
+  version bigint DEFAULT 1 NOT NULL
+);
+
+CREATE TABLE avouch.group_member (
+  tenant_id uuid NOT NULL,
+  group_id uuid NOT NULL,
+  person_id uuid NOT NULL
+);
+
+CREATE TABLE avouch.invitation (
+  tenant_id uuid NOT NULL,
+  invitation_id uuid NOT NULL,
+  profile bytea NOT NULL,
+  address text NOT NULL,
+  roles text[] NOT NULL,
+  groups uuid[] DEFAULT '{}'::uuid[] NOT NULL,
+  invited_by text NOT NULL,
+  created_at timestamp with time zone NOT NULL,
+  sent_at timestamp with time zone NOT NULL,
+  expires_at timestamp with time zone NOT NULL,
+  accepted_at timestamp with time zone,
+  revoked_at timestamp with time zone
+);
+
+CREATE TABLE avouch.link (
+  tenant_id uuid NOT NULL,
+  link_id uuid NOT NULL,
+  digest bytea NOT NULL,
+  purpose text NOT NULL,
+  subject uuid NOT NULL,
+  data bytea,
+  created_at timestamp with time zone NOT NULL,
+  expires_at timestamp with time zone NOT NULL,
+  spent_at timestamp with time zone
+);
+
+CREATE TABLE avouch.pending_change (
+  tenant_id uuid NOT NULL,
+  change_id uuid NOT NULL,
+  body jsonb NOT NULL,
+  asked_by text NOT NULL,
+  asked_at timestamp with time zone NOT NULL,
+  due_at timestamp with time zone NOT NULL,
+  ended_at timestamp with time zone,
+  outcome text
+);
+
+CREATE TABLE avouch.offboarding (
+  tenant_id uuid NOT NULL,
+  person_id uuid NOT NULL,
+  removed_by text NOT NULL,
+  removed_at timestamp with time zone NOT NULL,
+  request_id uuid NOT NULL,
+  ended jsonb NOT NULL
+);
+
+CREATE TABLE avouch.password (
+  tenant_id uuid NOT NULL,
+  person_id uuid NOT NULL,
+  hash bytea NOT NULL,
+  changed_at timestamp with time zone NOT NULL,
+  version bigint DEFAULT 1 NOT NULL
+);
+
+CREATE TABLE avouch.factor (
+  tenant_id uuid NOT NULL,
+  factor_id uuid NOT NULL,
+  person_id uuid NOT NULL,
+  kind text NOT NULL,
+  secret bytea NOT NULL,
+  credential bytea,
+  hardware boolean DEFAULT false NOT NULL,
+  counter bigint DEFAULT 0 NOT NULL,
+  created_at timestamp with time zone NOT NULL,
+  confirmed_at timestamp with time zone,
+  used_at timestamp with time zone,
+  version bigint DEFAULT 1 NOT NULL
+);
+
+CREATE TABLE avouch.recovery_code (
+  tenant_id uuid NOT NULL,
+  person_id uuid NOT NULL,
+  digest bytea NOT NULL,
+  used_at timestamp with time zone
+);
+
+CREATE TABLE avouch.attempt (
+  tenant_id uuid NOT NULL,
+  digest bytea NOT NULL,
+  person_id uuid,
+  session_id uuid,
+  purpose text NOT NULL,
+  proofs text[] DEFAULT '{}'::text[] NOT NULL,
+  state bytea,
+  tries integer DEFAULT 0 NOT NULL,
+  sends integer DEFAULT 0 NOT NULL,
+  sent_at timestamp with time zone,
+  via uuid,
+  until timestamp with time zone,
+  proved_at timestamp with time zone,
+  created_at timestamp with time zone NOT NULL,
+  expires_at timestamp with time zone NOT NULL
+);
+
+CREATE TABLE avouch.session (
+  tenant_id uuid NOT NULL,
+  session_id uuid NOT NULL,
+  person_id uuid NOT NULL,
+  kind text NOT NULL,
+  digest bytea NOT NULL,
+  generation integer DEFAULT 1 NOT NULL,
+  rotated_at timestamp with time zone,
+  client bytea,
+  description bytea NOT NULL,
+  methods text[] NOT NULL,
+  via uuid,
+  created_at timestamp with time zone NOT NULL,
+  proved_at timestamp with time zone NOT NULL,
+  expires_at timestamp with time zone NOT NULL,
+  idle_seconds integer NOT NULL,
+  ended_at timestamp with time zone,
+  ended_why text,
+  mac bytea NOT NULL
+);
+
+CREATE TABLE avouch.session_use (
+  tenant_id uuid NOT NULL,
+  session_id uuid NOT NULL,
+  seen_at timestamp with time zone NOT NULL
+) WITH (fillfactor=50);
+
+CREATE TABLE avouch.device (
+  tenant_id uuid NOT NULL,
+  person_id uuid NOT NULL,
+  digest bytea NOT NULL,
+  created_at timestamp with time zone NOT NULL,
+  expires_at timestamp with time zone NOT NULL
+);
+
+CREATE TABLE avouch.spent (
+  tenant_id uuid NOT NULL,
+  kind text NOT NULL,
+  value bytea NOT NULL,
+  expires_at timestamp with time zone NOT NULL
+);
+
+CREATE TABLE avouch.connection (
+  tenant_id uuid NOT NULL,
+  connection_id uuid NOT NULL,
+  kind text NOT NULL,
+  name text NOT NULL,
+  config bytea NOT NULL,
+  enabled boolean DEFAULT false NOT NULL,
+  configured_by text NOT NULL,
+  created_at timestamp with time zone NOT NULL,
+  version bigint DEFAULT 1 NOT NULL
+);
+
+CREATE TABLE avouch.domain (
+  tenant_id uuid NOT NULL,
+  domain text NOT NULL,
+  token text NOT NULL,
+  connection_id uuid,
+  required boolean DEFAULT false NOT NULL,
+  created_at timestamp with time zone NOT NULL,
+  proved_at timestamp with time zone,
+  checked_at timestamp with time zone,
+  lapsed_at timestamp with time zone
+);
+
+CREATE TABLE avouch.identity (
+  tenant_id uuid NOT NULL,
+  connection_id uuid NOT NULL,
+  subject text NOT NULL,
+  person_id uuid NOT NULL,
+  created_at timestamp with time zone NOT NULL
+);
+
+CREATE TABLE avouch.break_glass (
+  tenant_id uuid NOT NULL,
+  use_id uuid NOT NULL,
+  person_id uuid,
+  operator text,
+  capabilities text[] NOT NULL,
+  reason bytea NOT NULL,
+  life_seconds integer NOT NULL,
+  approval text NOT NULL,
+  asked_at timestamp with time zone NOT NULL,
+  due_at timestamp with time zone NOT NULL,
+  decided_by text,
+  decided_at timestamp with time zone,
+  opened_at timestamp with time zone,
+  expires_at timestamp with time zone,
+  closed_at timestamp with time zone,
+  outcome text,
+  reviewed_by text,
+  reviewed_at timestamp with time zone,
+  remark bytea,
+  version bigint DEFAULT 1 NOT NULL
+);
+
+CREATE TABLE avouch.glass_hook (
+  tenant_id uuid NOT NULL,
+  secret bytea NOT NULL,
+  set_by text NOT NULL,
+  set_at timestamp with time zone NOT NULL
+);
+
+CREATE TABLE avouch.glass_review (
+  tenant_id uuid NOT NULL,
+  week date NOT NULL,
+  uses integer NOT NULL,
+  text bytea NOT NULL,
+  signed_by text NOT NULL,
+  signed_at timestamp with time zone NOT NULL
+);
+
+CREATE OR REPLACE FUNCTION avouch.lookup_people(wanted text, most integer, OUT tenant_id uuid, OUT person_id uuid)
+ RETURNS SETOF record
+ LANGUAGE sql
+ STABLE SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$SELECT p.tenant_id, p.person_id FROM avouch.person p JOIN avouch.organisation o ON o.tenant_id = p.tenant_id
+    WHERE p.address = wanted AND p.removed_at IS NULL AND o.deleted_at IS NULL
+    ORDER BY (SELECT max(s.created_at) FROM avouch.session s WHERE s.tenant_id = p.tenant_id AND s.person_id = p.person_id) DESC NULLS LAST, p.person_id DESC LIMIT most$function$;
+
+CREATE OR REPLACE FUNCTION avouch.lookup_link(wanted bytea, for_what text)
+ RETURNS uuid
+ LANGUAGE sql
+ STABLE SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$SELECT l.tenant_id FROM avouch.link l WHERE l.digest = wanted AND l.purpose = for_what$function$;
+
+CREATE OR REPLACE FUNCTION avouch.lookup_attempt(wanted bytea)
+ RETURNS uuid
+ LANGUAGE sql
+ STABLE SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$SELECT a.tenant_id FROM avouch.attempt a WHERE a.digest = wanted$function$;
+
+CREATE OR REPLACE FUNCTION avouch.lookup_session(wanted bytea, OUT tenant_id uuid, OUT session_id uuid)
+ RETURNS SETOF record
+ LANGUAGE sql
+ STABLE SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$SELECT s.tenant_id, s.session_id FROM avouch.session s WHERE s.digest = wanted$function$;
+
+CREATE OR REPLACE FUNCTION avouch.lookup_session_id(wanted uuid)
+ RETURNS uuid
+ LANGUAGE sql
+ STABLE SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$SELECT s.tenant_id FROM avouch.session s WHERE s.session_id = wanted$function$;
+
+CREATE OR REPLACE FUNCTION avouch.lookup_passkey(wanted bytea, OUT tenant_id uuid, OUT person_id uuid, OUT factor_id uuid)
+ RETURNS SETOF record
+ LANGUAGE sql
+ STABLE SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$SELECT f.tenant_id, f.person_id, f.factor_id FROM avouch.factor f WHERE f.credential = wanted$function$;
+
+CREATE OR REPLACE FUNCTION avouch.lookup_connection(wanted uuid)
+ RETURNS uuid
+ LANGUAGE sql
+ STABLE SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$SELECT c.tenant_id FROM avouch.connection c WHERE c.connection_id = wanted$function$;
+
+CREATE OR REPLACE FUNCTION avouch.lookup_domain(wanted text, OUT tenant_id uuid, OUT connection_id uuid, OUT required boolean)
+ RETURNS SETOF record
+ LANGUAGE sql
+ STABLE SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$SELECT d.tenant_id, d.connection_id, d.required FROM avouch.domain d WHERE d.domain = wanted AND d.proved_at IS NOT NULL ORDER BY d.proved_at, d.tenant_id LIMIT 1$function$;
+
+CREATE OR REPLACE FUNCTION avouch.lookup_break_glass(wanted uuid)
+ RETURNS uuid
+ LANGUAGE sql
+ STABLE SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$SELECT b.tenant_id FROM avouch.break_glass b WHERE b.use_id = wanted$function$;
+
 CREATE TABLE avouch.schema_serves (
   oldest integer NOT NULL
 );
@@ -684,26 +1004,87 @@ ALTER TABLE avouch.api_key_finder ADD CONSTRAINT api_key_finder_tenant_id_key_id
 ALTER TABLE avouch.api_key_use ADD CONSTRAINT api_key_use_pkey PRIMARY KEY (tenant_id, key_id);
 ALTER TABLE avouch.api_key_verifier ADD CONSTRAINT api_key_verifier_digest_check CHECK ((length(digest) = 32));
 ALTER TABLE avouch.api_key_verifier ADD CONSTRAINT api_key_verifier_pkey PRIMARY KEY (tenant_id, key_id);
+ALTER TABLE avouch.attempt ADD CONSTRAINT attempt_digest_check CHECK ((length(digest) = 32));
+ALTER TABLE avouch.attempt ADD CONSTRAINT attempt_pkey PRIMARY KEY (tenant_id, digest);
+ALTER TABLE avouch.attempt ADD CONSTRAINT attempt_purpose_check CHECK ((length(purpose) <= 32));
 ALTER TABLE avouch.audit_entry ADD CONSTRAINT audit_entry_body_check CHECK ((length(body) <= 16384));
 ALTER TABLE avouch.audit_entry ADD CONSTRAINT audit_entry_pkey PRIMARY KEY (tenant_id, seq, written_at);
 ALTER TABLE avouch.audit_head ADD CONSTRAINT audit_head_pkey PRIMARY KEY (tenant_id);
+ALTER TABLE avouch.break_glass ADD CONSTRAINT break_glass_approval_check CHECK ((approval = ANY (ARRAY['person'::text, 'delay'::text, 'external'::text, 'operator'::text])));
+ALTER TABLE avouch.break_glass ADD CONSTRAINT break_glass_capabilities_check CHECK (('*'::text <> ALL (capabilities)));
+ALTER TABLE avouch.break_glass ADD CONSTRAINT break_glass_check CHECK ((((person_id IS NULL) <> (operator IS NULL)) AND ((operator IS NULL) = (approval <> 'operator'::text))));
+ALTER TABLE avouch.break_glass ADD CONSTRAINT break_glass_check1 CHECK (((decided_by <> (person_id)::text) AND (reviewed_by <> (person_id)::text)));
+ALTER TABLE avouch.break_glass ADD CONSTRAINT break_glass_check2 CHECK ((((opened_at IS NULL) = (expires_at IS NULL)) AND ((closed_at IS NULL) = (outcome IS NULL))));
+ALTER TABLE avouch.break_glass ADD CONSTRAINT break_glass_check3 CHECK (((reviewed_at IS NULL) OR ((opened_at IS NOT NULL) AND (closed_at IS NOT NULL) AND (reviewed_by IS NOT NULL))));
+ALTER TABLE avouch.break_glass ADD CONSTRAINT break_glass_life_seconds_check CHECK ((life_seconds > 0));
+ALTER TABLE avouch.break_glass ADD CONSTRAINT break_glass_operator_check CHECK ((operator ~ '^[a-z0-9][a-z0-9._-]{0,31}$'::text));
+ALTER TABLE avouch.break_glass ADD CONSTRAINT break_glass_outcome_check CHECK ((outcome = ANY (ARRAY['refused'::text, 'lapsed'::text, 'ended'::text, 'expired'::text])));
+ALTER TABLE avouch.break_glass ADD CONSTRAINT break_glass_pkey PRIMARY KEY (tenant_id, use_id);
+ALTER TABLE avouch.connection ADD CONSTRAINT connection_kind_check CHECK ((kind = ANY (ARRAY['oidc'::text, 'saml'::text])));
+ALTER TABLE avouch.connection ADD CONSTRAINT connection_name_check CHECK (((length(name) >= 1) AND (length(name) <= 200)));
+ALTER TABLE avouch.connection ADD CONSTRAINT connection_pkey PRIMARY KEY (tenant_id, connection_id);
 ALTER TABLE avouch.counter ADD CONSTRAINT counter_pkey PRIMARY KEY (tenant_id, subject);
 ALTER TABLE avouch.counter ADD CONSTRAINT counter_subject_check CHECK ((length(subject) <= 64));
+ALTER TABLE avouch.device ADD CONSTRAINT device_digest_check CHECK ((length(digest) = 32));
+ALTER TABLE avouch.device ADD CONSTRAINT device_pkey PRIMARY KEY (tenant_id, person_id, digest);
+ALTER TABLE avouch.domain ADD CONSTRAINT domain_domain_check CHECK (((length(domain) >= 3) AND (length(domain) <= 253)));
+ALTER TABLE avouch.domain ADD CONSTRAINT domain_pkey PRIMARY KEY (tenant_id, domain);
+ALTER TABLE avouch.factor ADD CONSTRAINT factor_credential_check CHECK ((length(credential) = 32));
+ALTER TABLE avouch.factor ADD CONSTRAINT factor_kind_check CHECK ((kind = ANY (ARRAY['totp'::text, 'email'::text, 'sms'::text, 'passkey'::text])));
+ALTER TABLE avouch.factor ADD CONSTRAINT factor_pkey PRIMARY KEY (tenant_id, factor_id);
+ALTER TABLE avouch.glass_hook ADD CONSTRAINT glass_hook_pkey PRIMARY KEY (tenant_id);
+ALTER TABLE avouch.glass_review ADD CONSTRAINT glass_review_pkey PRIMARY KEY (tenant_id, week);
+ALTER TABLE avouch.group_member ADD CONSTRAINT group_member_pkey PRIMARY KEY (tenant_id, group_id, person_id);
 ALTER TABLE avouch.idempotency ADD CONSTRAINT idempotency_key_check CHECK (((length(key) >= 1) AND (length(key) <= 255)));
 ALTER TABLE avouch.idempotency ADD CONSTRAINT idempotency_pkey PRIMARY KEY (tenant_id, actor, key);
+ALTER TABLE avouch.identity ADD CONSTRAINT identity_pkey PRIMARY KEY (tenant_id, connection_id, subject);
+ALTER TABLE avouch.identity ADD CONSTRAINT identity_subject_check CHECK ((length(subject) = 26));
 ALTER TABLE avouch.incident ADD CONSTRAINT incident_pkey PRIMARY KEY (tenant_id, incident_id);
 ALTER TABLE avouch.installation ADD CONSTRAINT installation_pkey PRIMARY KEY (tenant_id);
+ALTER TABLE avouch.invitation ADD CONSTRAINT invitation_address_check CHECK ((length(address) = 26));
+ALTER TABLE avouch.invitation ADD CONSTRAINT invitation_pkey PRIMARY KEY (tenant_id, invitation_id);
+ALTER TABLE avouch.link ADD CONSTRAINT link_digest_check CHECK ((length(digest) = 32));
+ALTER TABLE avouch.link ADD CONSTRAINT link_pkey PRIMARY KEY (tenant_id, link_id);
+ALTER TABLE avouch.link ADD CONSTRAINT link_purpose_check CHECK ((purpose = ANY (ARRAY['join'::text, 'recover'::text, 'address'::text])));
+ALTER TABLE avouch.offboarding ADD CONSTRAINT offboarding_pkey PRIMARY KEY (tenant_id, person_id);
 ALTER TABLE avouch.organisation ADD CONSTRAINT organisation_live_tokens_check CHECK ((live_tokens > 0));
 ALTER TABLE avouch.organisation ADD CONSTRAINT organisation_monthly_quota_check CHECK ((monthly_quota >= 0));
 ALTER TABLE avouch.organisation ADD CONSTRAINT organisation_name_check CHECK (((length(name) >= 1) AND (length(name) <= 200)));
 ALTER TABLE avouch.organisation ADD CONSTRAINT organisation_pkey PRIMARY KEY (tenant_id);
+ALTER TABLE avouch.organisation ADD CONSTRAINT organisation_region_check CHECK ((length(region) <= 32));
 ALTER TABLE avouch.organisation ADD CONSTRAINT organisation_token_lifetime_check CHECK (((token_lifetime >= '00:05:00'::interval) AND (token_lifetime <= '24:00:00'::interval)));
+ALTER TABLE avouch.password ADD CONSTRAINT password_pkey PRIMARY KEY (tenant_id, person_id);
+ALTER TABLE avouch.pending_change ADD CONSTRAINT pending_change_outcome_check CHECK ((outcome = ANY (ARRAY['applied'::text, 'cancelled'::text])));
+ALTER TABLE avouch.pending_change ADD CONSTRAINT pending_change_pkey PRIMARY KEY (tenant_id, change_id);
+ALTER TABLE avouch.person ADD CONSTRAINT person_address_check CHECK ((length(address) = 26));
+ALTER TABLE avouch.person ADD CONSTRAINT person_external_check CHECK ((length(external) = 26));
+ALTER TABLE avouch.person ADD CONSTRAINT person_pkey PRIMARY KEY (tenant_id, person_id);
+ALTER TABLE avouch.person_group ADD CONSTRAINT person_group_external_check CHECK ((length(external) <= 200));
+ALTER TABLE avouch.person_group ADD CONSTRAINT person_group_name_check CHECK (((length(name) >= 1) AND (length(name) <= 200)));
+ALTER TABLE avouch.person_group ADD CONSTRAINT person_group_pkey PRIMARY KEY (tenant_id, group_id);
+ALTER TABLE avouch.person_group ADD CONSTRAINT person_group_roles_check CHECK ((NOT ('owner'::text = ANY (roles))));
+ALTER TABLE avouch.person_group ADD CONSTRAINT person_group_tenant_id_name_key UNIQUE (tenant_id, name);
+ALTER TABLE avouch.recovery_code ADD CONSTRAINT recovery_code_digest_check CHECK ((length(digest) = 32));
+ALTER TABLE avouch.recovery_code ADD CONSTRAINT recovery_code_pkey PRIMARY KEY (tenant_id, person_id, digest);
+ALTER TABLE avouch.role ADD CONSTRAINT role_capabilities_check CHECK ((NOT ('*'::text = ANY (capabilities))));
+ALTER TABLE avouch.role ADD CONSTRAINT role_description_check CHECK ((length(description) <= 500));
+ALTER TABLE avouch.role ADD CONSTRAINT role_name_check CHECK (((length(name) >= 1) AND (length(name) <= 64)));
+ALTER TABLE avouch.role ADD CONSTRAINT role_pkey PRIMARY KEY (tenant_id, name);
 ALTER TABLE avouch.scope ADD CONSTRAINT scope_description_check CHECK ((length(description) <= 500));
 ALTER TABLE avouch.scope ADD CONSTRAINT scope_name_check CHECK (((length(name) >= 1) AND (length(name) <= 64)));
 ALTER TABLE avouch.scope ADD CONSTRAINT scope_pkey PRIMARY KEY (tenant_id, name);
 ALTER TABLE avouch.scope ADD CONSTRAINT scope_risk_check CHECK ((risk = ANY (ARRAY['low'::text, 'medium'::text, 'high'::text])));
+ALTER TABLE avouch.session ADD CONSTRAINT session_digest_check CHECK ((length(digest) = 32));
+ALTER TABLE avouch.session ADD CONSTRAINT session_idle_seconds_check CHECK ((idle_seconds > 0));
+ALTER TABLE avouch.session ADD CONSTRAINT session_kind_check CHECK ((kind = ANY (ARRAY['browser'::text, 'program'::text])));
+ALTER TABLE avouch.session ADD CONSTRAINT session_mac_check CHECK ((length(mac) = 32));
+ALTER TABLE avouch.session ADD CONSTRAINT session_pkey PRIMARY KEY (tenant_id, session_id);
+ALTER TABLE avouch.session_use ADD CONSTRAINT session_use_pkey PRIMARY KEY (tenant_id, session_id);
 ALTER TABLE avouch.signing_key ADD CONSTRAINT signing_key_kid_check CHECK (((length(kid) >= 1) AND (length(kid) <= 64)));
 ALTER TABLE avouch.signing_key ADD CONSTRAINT signing_key_pkey PRIMARY KEY (tenant_id, kid);
+ALTER TABLE avouch.spent ADD CONSTRAINT spent_kind_check CHECK ((length(kind) <= 32));
+ALTER TABLE avouch.spent ADD CONSTRAINT spent_pkey PRIMARY KEY (tenant_id, kind, value);
+ALTER TABLE avouch.spent ADD CONSTRAINT spent_value_check CHECK ((length(value) = 32));
 ALTER TABLE avouch_jobs.river_job ADD CONSTRAINT finalized_or_finalized_at_null CHECK ((((finalized_at IS NULL) AND (state <> ALL (ARRAY['cancelled'::avouch_jobs.river_job_state, 'completed'::avouch_jobs.river_job_state, 'discarded'::avouch_jobs.river_job_state]))) OR ((finalized_at IS NOT NULL) AND (state = ANY (ARRAY['cancelled'::avouch_jobs.river_job_state, 'completed'::avouch_jobs.river_job_state, 'discarded'::avouch_jobs.river_job_state])))));
 ALTER TABLE avouch_jobs.river_job ADD CONSTRAINT kind_length CHECK (((char_length(kind) > 0) AND (char_length(kind) < 128)));
 ALTER TABLE avouch_jobs.river_job ADD CONSTRAINT max_attempts_is_positive CHECK ((max_attempts > 0));
@@ -728,13 +1109,39 @@ ALTER TABLE avouch.api_key ADD CONSTRAINT api_key_tenant_id_fkey FOREIGN KEY (te
 ALTER TABLE avouch.api_key_finder ADD CONSTRAINT api_key_finder_tenant_id_key_id_fkey FOREIGN KEY (tenant_id, key_id) REFERENCES avouch.api_key(tenant_id, key_id);
 ALTER TABLE avouch.api_key_use ADD CONSTRAINT api_key_use_tenant_id_key_id_fkey FOREIGN KEY (tenant_id, key_id) REFERENCES avouch.api_key(tenant_id, key_id);
 ALTER TABLE avouch.api_key_verifier ADD CONSTRAINT api_key_verifier_tenant_id_key_id_fkey FOREIGN KEY (tenant_id, key_id) REFERENCES avouch.api_key(tenant_id, key_id);
+ALTER TABLE avouch.attempt ADD CONSTRAINT attempt_tenant_id_person_id_fkey FOREIGN KEY (tenant_id, person_id) REFERENCES avouch.person(tenant_id, person_id);
+ALTER TABLE avouch.break_glass ADD CONSTRAINT break_glass_tenant_id_fkey FOREIGN KEY (tenant_id) REFERENCES avouch.organisation(tenant_id);
+ALTER TABLE avouch.break_glass ADD CONSTRAINT break_glass_tenant_id_person_id_fkey FOREIGN KEY (tenant_id, person_id) REFERENCES avouch.person(tenant_id, person_id);
+ALTER TABLE avouch.connection ADD CONSTRAINT connection_tenant_id_fkey FOREIGN KEY (tenant_id) REFERENCES avouch.organisation(tenant_id);
 ALTER TABLE avouch.counter ADD CONSTRAINT counter_tenant_id_fkey FOREIGN KEY (tenant_id) REFERENCES avouch.organisation(tenant_id);
+ALTER TABLE avouch.device ADD CONSTRAINT device_tenant_id_person_id_fkey FOREIGN KEY (tenant_id, person_id) REFERENCES avouch.person(tenant_id, person_id);
+ALTER TABLE avouch.domain ADD CONSTRAINT domain_tenant_id_connection_id_fkey FOREIGN KEY (tenant_id, connection_id) REFERENCES avouch.connection(tenant_id, connection_id);
+ALTER TABLE avouch.domain ADD CONSTRAINT domain_tenant_id_fkey FOREIGN KEY (tenant_id) REFERENCES avouch.organisation(tenant_id);
+ALTER TABLE avouch.factor ADD CONSTRAINT factor_tenant_id_person_id_fkey FOREIGN KEY (tenant_id, person_id) REFERENCES avouch.person(tenant_id, person_id);
+ALTER TABLE avouch.glass_hook ADD CONSTRAINT glass_hook_tenant_id_fkey FOREIGN KEY (tenant_id) REFERENCES avouch.organisation(tenant_id);
+ALTER TABLE avouch.glass_review ADD CONSTRAINT glass_review_tenant_id_fkey FOREIGN KEY (tenant_id) REFERENCES avouch.organisation(tenant_id);
+ALTER TABLE avouch.group_member ADD CONSTRAINT group_member_tenant_id_group_id_fkey FOREIGN KEY (tenant_id, group_id) REFERENCES avouch.person_group(tenant_id, group_id);
+ALTER TABLE avouch.group_member ADD CONSTRAINT group_member_tenant_id_person_id_fkey FOREIGN KEY (tenant_id, person_id) REFERENCES avouch.person(tenant_id, person_id);
 ALTER TABLE avouch.idempotency ADD CONSTRAINT idempotency_tenant_id_fkey FOREIGN KEY (tenant_id) REFERENCES avouch.organisation(tenant_id);
+ALTER TABLE avouch.identity ADD CONSTRAINT identity_tenant_id_connection_id_fkey FOREIGN KEY (tenant_id, connection_id) REFERENCES avouch.connection(tenant_id, connection_id);
+ALTER TABLE avouch.identity ADD CONSTRAINT identity_tenant_id_person_id_fkey FOREIGN KEY (tenant_id, person_id) REFERENCES avouch.person(tenant_id, person_id);
 ALTER TABLE avouch.incident ADD CONSTRAINT incident_tenant_id_fkey FOREIGN KEY (tenant_id) REFERENCES avouch.organisation(tenant_id);
 ALTER TABLE avouch.installation ADD CONSTRAINT installation_tenant_id_fkey FOREIGN KEY (tenant_id) REFERENCES avouch.organisation(tenant_id);
+ALTER TABLE avouch.invitation ADD CONSTRAINT invitation_tenant_id_fkey FOREIGN KEY (tenant_id) REFERENCES avouch.organisation(tenant_id);
+ALTER TABLE avouch.link ADD CONSTRAINT link_tenant_id_fkey FOREIGN KEY (tenant_id) REFERENCES avouch.organisation(tenant_id);
+ALTER TABLE avouch.offboarding ADD CONSTRAINT offboarding_tenant_id_person_id_fkey FOREIGN KEY (tenant_id, person_id) REFERENCES avouch.person(tenant_id, person_id);
 ALTER TABLE avouch.organisation ADD CONSTRAINT organisation_tenant_id_fkey FOREIGN KEY (tenant_id) REFERENCES avouch.audit_head(tenant_id);
+ALTER TABLE avouch.password ADD CONSTRAINT password_tenant_id_person_id_fkey FOREIGN KEY (tenant_id, person_id) REFERENCES avouch.person(tenant_id, person_id);
+ALTER TABLE avouch.pending_change ADD CONSTRAINT pending_change_tenant_id_fkey FOREIGN KEY (tenant_id) REFERENCES avouch.organisation(tenant_id);
+ALTER TABLE avouch.person ADD CONSTRAINT person_tenant_id_fkey FOREIGN KEY (tenant_id) REFERENCES avouch.organisation(tenant_id);
+ALTER TABLE avouch.person_group ADD CONSTRAINT person_group_tenant_id_fkey FOREIGN KEY (tenant_id) REFERENCES avouch.organisation(tenant_id);
+ALTER TABLE avouch.recovery_code ADD CONSTRAINT recovery_code_tenant_id_person_id_fkey FOREIGN KEY (tenant_id, person_id) REFERENCES avouch.person(tenant_id, person_id);
+ALTER TABLE avouch.role ADD CONSTRAINT role_tenant_id_fkey FOREIGN KEY (tenant_id) REFERENCES avouch.organisation(tenant_id);
 ALTER TABLE avouch.scope ADD CONSTRAINT scope_tenant_id_fkey FOREIGN KEY (tenant_id) REFERENCES avouch.organisation(tenant_id);
+ALTER TABLE avouch.session ADD CONSTRAINT session_tenant_id_person_id_fkey FOREIGN KEY (tenant_id, person_id) REFERENCES avouch.person(tenant_id, person_id);
+ALTER TABLE avouch.session_use ADD CONSTRAINT session_use_tenant_id_session_id_fkey FOREIGN KEY (tenant_id, session_id) REFERENCES avouch.session(tenant_id, session_id);
 ALTER TABLE avouch.signing_key ADD CONSTRAINT signing_key_tenant_id_fkey FOREIGN KEY (tenant_id) REFERENCES avouch.organisation(tenant_id);
+ALTER TABLE avouch.spent ADD CONSTRAINT spent_tenant_id_fkey FOREIGN KEY (tenant_id) REFERENCES avouch.organisation(tenant_id);
 
 CREATE INDEX agent_by_id ON avouch.agent USING btree (agent_id);
 CREATE INDEX agent_token_live ON avouch.agent_token USING btree (tenant_id, agent_id, expires_at) WHERE (revoked_at IS NULL);
@@ -745,11 +1152,33 @@ CREATE INDEX api_key_family ON avouch.api_key USING btree (tenant_id, family);
 CREATE INDEX api_key_maker ON avouch.api_key USING btree (tenant_id, made_by) WHERE (made_by IS NOT NULL);
 CREATE INDEX api_key_newest ON avouch.api_key USING btree (tenant_id, created_at DESC, key_id);
 CREATE INDEX api_key_owner ON avouch.api_key USING btree (tenant_id, owner) WHERE (revoked_at IS NULL);
+CREATE INDEX api_key_person ON avouch.api_key USING btree (tenant_id, person) WHERE ((person IS NOT NULL) AND (revoked_at IS NULL));
 CREATE INDEX api_key_present ON avouch.api_key USING btree (tenant_id, family) WHERE (replaced_by IS NULL);
 CREATE INDEX api_key_finder_versions ON avouch.api_key_finder USING btree (tenant_id, tenant_version, platform_version);
 CREATE INDEX api_key_verifier_key ON avouch.api_key_verifier USING btree (key_id);
+CREATE INDEX attempt_digest ON avouch.attempt USING btree (digest);
+CREATE INDEX attempt_person ON avouch.attempt USING btree (tenant_id, person_id);
 CREATE INDEX audit_entry_request ON avouch.audit_entry USING btree (tenant_id, request_id);
+CREATE INDEX break_glass_asked ON avouch.break_glass USING btree (tenant_id, asked_at DESC);
+CREATE INDEX break_glass_by_id ON avouch.break_glass USING btree (use_id);
+CREATE INDEX break_glass_live ON avouch.break_glass USING btree (tenant_id, person_id) WHERE (closed_at IS NULL);
+CREATE INDEX break_glass_opened ON avouch.break_glass USING btree (tenant_id, opened_at) WHERE (opened_at IS NOT NULL);
+CREATE INDEX connection_by_id ON avouch.connection USING btree (connection_id);
+CREATE INDEX domain_proved ON avouch.domain USING btree (domain, proved_at) WHERE (proved_at IS NOT NULL);
+CREATE INDEX factor_credential ON avouch.factor USING btree (credential) WHERE (credential IS NOT NULL);
+CREATE INDEX factor_person ON avouch.factor USING btree (tenant_id, person_id);
+CREATE INDEX group_member_person ON avouch.group_member USING btree (tenant_id, person_id);
+CREATE INDEX identity_person ON avouch.identity USING btree (tenant_id, person_id);
 CREATE INDEX incident_open ON avouch.incident USING btree (tenant_id, kind, subject) WHERE (resolved_at IS NULL);
+CREATE UNIQUE INDEX invitation_open ON avouch.invitation USING btree (tenant_id, address) WHERE ((accepted_at IS NULL) AND (revoked_at IS NULL));
+CREATE INDEX link_digest ON avouch.link USING btree (digest);
+CREATE INDEX link_subject ON avouch.link USING btree (tenant_id, subject);
+CREATE UNIQUE INDEX person_address ON avouch.person USING btree (tenant_id, address) WHERE (removed_at IS NULL);
+CREATE INDEX person_by_address ON avouch.person USING btree (address) WHERE (removed_at IS NULL);
+CREATE UNIQUE INDEX person_external ON avouch.person USING btree (tenant_id, external) WHERE (removed_at IS NULL);
+CREATE INDEX session_digest ON avouch.session USING btree (digest);
+CREATE INDEX session_id ON avouch.session USING btree (session_id);
+CREATE INDEX session_person ON avouch.session USING btree (tenant_id, person_id);
 CREATE INDEX river_job_args_index ON avouch_jobs.river_job USING gin (args);
 CREATE INDEX river_job_kind ON avouch_jobs.river_job USING btree (kind);
 CREATE INDEX river_job_metadata_index ON avouch_jobs.river_job USING gin (metadata);
@@ -774,22 +1203,62 @@ CREATE CONSTRAINT TRIGGER require_entry AFTER INSERT OR DELETE OR UPDATE ON avou
 CREATE TRIGGER refuse_truncate BEFORE TRUNCATE ON avouch.api_key_use FOR EACH STATEMENT EXECUTE FUNCTION avouch.refuse_truncate();
 CREATE TRIGGER refuse_truncate BEFORE TRUNCATE ON avouch.api_key_verifier FOR EACH STATEMENT EXECUTE FUNCTION avouch.refuse_truncate();
 CREATE CONSTRAINT TRIGGER require_entry AFTER INSERT OR DELETE OR UPDATE ON avouch.api_key_verifier DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION avouch.require_entry();
+CREATE TRIGGER refuse_truncate BEFORE TRUNCATE ON avouch.attempt FOR EACH STATEMENT EXECUTE FUNCTION avouch.refuse_truncate();
 CREATE TRIGGER insert_only BEFORE DELETE OR UPDATE ON avouch.audit_entry FOR EACH ROW EXECUTE FUNCTION avouch.log_is_insert_only();
 CREATE TRIGGER insert_only_truncate BEFORE TRUNCATE ON avouch.audit_entry FOR EACH STATEMENT EXECUTE FUNCTION avouch.log_is_insert_only();
 CREATE TRIGGER insert_only_truncate BEFORE TRUNCATE ON avouch.audit_entry_default FOR EACH STATEMENT EXECUTE FUNCTION avouch.log_is_insert_only();
 CREATE TRIGGER refuse_truncate BEFORE TRUNCATE ON avouch.audit_head FOR EACH STATEMENT EXECUTE FUNCTION avouch.refuse_truncate();
+CREATE TRIGGER refuse_truncate BEFORE TRUNCATE ON avouch.break_glass FOR EACH STATEMENT EXECUTE FUNCTION avouch.refuse_truncate();
+CREATE CONSTRAINT TRIGGER require_entry AFTER INSERT OR DELETE OR UPDATE ON avouch.break_glass DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION avouch.require_entry();
+CREATE TRIGGER refuse_truncate BEFORE TRUNCATE ON avouch.connection FOR EACH STATEMENT EXECUTE FUNCTION avouch.refuse_truncate();
+CREATE CONSTRAINT TRIGGER require_entry AFTER INSERT OR DELETE OR UPDATE ON avouch.connection DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION avouch.require_entry();
 CREATE TRIGGER refuse_truncate BEFORE TRUNCATE ON avouch.counter FOR EACH STATEMENT EXECUTE FUNCTION avouch.refuse_truncate();
+CREATE TRIGGER refuse_truncate BEFORE TRUNCATE ON avouch.device FOR EACH STATEMENT EXECUTE FUNCTION avouch.refuse_truncate();
+CREATE TRIGGER refuse_truncate BEFORE TRUNCATE ON avouch.domain FOR EACH STATEMENT EXECUTE FUNCTION avouch.refuse_truncate();
+CREATE CONSTRAINT TRIGGER require_entry AFTER INSERT OR DELETE OR UPDATE ON avouch.domain DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION avouch.require_entry();
+CREATE TRIGGER refuse_truncate BEFORE TRUNCATE ON avouch.factor FOR EACH STATEMENT EXECUTE FUNCTION avouch.refuse_truncate();
+CREATE CONSTRAINT TRIGGER require_entry AFTER INSERT OR DELETE OR UPDATE ON avouch.factor DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION avouch.require_entry();
+CREATE TRIGGER refuse_truncate BEFORE TRUNCATE ON avouch.glass_hook FOR EACH STATEMENT EXECUTE FUNCTION avouch.refuse_truncate();
+CREATE CONSTRAINT TRIGGER require_entry AFTER INSERT OR DELETE OR UPDATE ON avouch.glass_hook DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION avouch.require_entry();
+CREATE TRIGGER refuse_truncate BEFORE TRUNCATE ON avouch.glass_review FOR EACH STATEMENT EXECUTE FUNCTION avouch.refuse_truncate();
+CREATE CONSTRAINT TRIGGER require_entry AFTER INSERT OR DELETE OR UPDATE ON avouch.glass_review DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION avouch.require_entry();
+CREATE TRIGGER refuse_truncate BEFORE TRUNCATE ON avouch.group_member FOR EACH STATEMENT EXECUTE FUNCTION avouch.refuse_truncate();
+CREATE CONSTRAINT TRIGGER require_entry AFTER INSERT OR DELETE OR UPDATE ON avouch.group_member DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION avouch.require_entry();
 CREATE TRIGGER refuse_truncate BEFORE TRUNCATE ON avouch.idempotency FOR EACH STATEMENT EXECUTE FUNCTION avouch.refuse_truncate();
+CREATE TRIGGER refuse_truncate BEFORE TRUNCATE ON avouch.identity FOR EACH STATEMENT EXECUTE FUNCTION avouch.refuse_truncate();
+CREATE CONSTRAINT TRIGGER require_entry AFTER INSERT OR DELETE OR UPDATE ON avouch.identity DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION avouch.require_entry();
 CREATE TRIGGER refuse_truncate BEFORE TRUNCATE ON avouch.incident FOR EACH STATEMENT EXECUTE FUNCTION avouch.refuse_truncate();
 CREATE CONSTRAINT TRIGGER require_entry AFTER INSERT OR DELETE OR UPDATE ON avouch.incident DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION avouch.require_entry();
 CREATE TRIGGER refuse_truncate BEFORE TRUNCATE ON avouch.installation FOR EACH STATEMENT EXECUTE FUNCTION avouch.refuse_truncate();
 CREATE CONSTRAINT TRIGGER require_entry AFTER INSERT OR DELETE OR UPDATE ON avouch.installation DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION avouch.require_entry();
+CREATE TRIGGER refuse_truncate BEFORE TRUNCATE ON avouch.invitation FOR EACH STATEMENT EXECUTE FUNCTION avouch.refuse_truncate();
+CREATE CONSTRAINT TRIGGER require_entry AFTER INSERT OR DELETE OR UPDATE ON avouch.invitation DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION avouch.require_entry();
+CREATE TRIGGER refuse_truncate BEFORE TRUNCATE ON avouch.link FOR EACH STATEMENT EXECUTE FUNCTION avouch.refuse_truncate();
+CREATE CONSTRAINT TRIGGER require_entry AFTER INSERT OR DELETE OR UPDATE ON avouch.link DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION avouch.require_entry();
+CREATE TRIGGER refuse_truncate BEFORE TRUNCATE ON avouch.offboarding FOR EACH STATEMENT EXECUTE FUNCTION avouch.refuse_truncate();
+CREATE CONSTRAINT TRIGGER require_entry AFTER INSERT OR DELETE OR UPDATE ON avouch.offboarding DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION avouch.require_entry();
 CREATE TRIGGER refuse_truncate BEFORE TRUNCATE ON avouch.organisation FOR EACH STATEMENT EXECUTE FUNCTION avouch.refuse_truncate();
 CREATE CONSTRAINT TRIGGER require_entry AFTER INSERT OR DELETE OR UPDATE ON avouch.organisation DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION avouch.require_entry();
+CREATE TRIGGER refuse_truncate BEFORE TRUNCATE ON avouch.password FOR EACH STATEMENT EXECUTE FUNCTION avouch.refuse_truncate();
+CREATE CONSTRAINT TRIGGER require_entry AFTER INSERT OR DELETE OR UPDATE ON avouch.password DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION avouch.require_entry();
+CREATE TRIGGER refuse_truncate BEFORE TRUNCATE ON avouch.pending_change FOR EACH STATEMENT EXECUTE FUNCTION avouch.refuse_truncate();
+CREATE CONSTRAINT TRIGGER require_entry AFTER INSERT OR DELETE OR UPDATE ON avouch.pending_change DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION avouch.require_entry();
+CREATE TRIGGER refuse_truncate BEFORE TRUNCATE ON avouch.person FOR EACH STATEMENT EXECUTE FUNCTION avouch.refuse_truncate();
+CREATE CONSTRAINT TRIGGER require_entry AFTER INSERT OR DELETE OR UPDATE ON avouch.person DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION avouch.require_entry();
+CREATE TRIGGER refuse_truncate BEFORE TRUNCATE ON avouch.person_group FOR EACH STATEMENT EXECUTE FUNCTION avouch.refuse_truncate();
+CREATE CONSTRAINT TRIGGER require_entry AFTER INSERT OR DELETE OR UPDATE ON avouch.person_group DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION avouch.require_entry();
+CREATE TRIGGER refuse_truncate BEFORE TRUNCATE ON avouch.recovery_code FOR EACH STATEMENT EXECUTE FUNCTION avouch.refuse_truncate();
+CREATE CONSTRAINT TRIGGER require_entry AFTER INSERT OR DELETE OR UPDATE ON avouch.recovery_code DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION avouch.require_entry();
+CREATE TRIGGER refuse_truncate BEFORE TRUNCATE ON avouch.role FOR EACH STATEMENT EXECUTE FUNCTION avouch.refuse_truncate();
+CREATE CONSTRAINT TRIGGER require_entry AFTER INSERT OR DELETE OR UPDATE ON avouch.role DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION avouch.require_entry();
 CREATE TRIGGER refuse_truncate BEFORE TRUNCATE ON avouch.scope FOR EACH STATEMENT EXECUTE FUNCTION avouch.refuse_truncate();
 CREATE CONSTRAINT TRIGGER require_entry AFTER INSERT OR DELETE OR UPDATE ON avouch.scope DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION avouch.require_entry();
+CREATE TRIGGER refuse_truncate BEFORE TRUNCATE ON avouch.session FOR EACH STATEMENT EXECUTE FUNCTION avouch.refuse_truncate();
+CREATE CONSTRAINT TRIGGER require_entry AFTER INSERT OR DELETE OR UPDATE ON avouch.session DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION avouch.require_entry();
+CREATE TRIGGER refuse_truncate BEFORE TRUNCATE ON avouch.session_use FOR EACH STATEMENT EXECUTE FUNCTION avouch.refuse_truncate();
 CREATE TRIGGER refuse_truncate BEFORE TRUNCATE ON avouch.signing_key FOR EACH STATEMENT EXECUTE FUNCTION avouch.refuse_truncate();
 CREATE CONSTRAINT TRIGGER require_entry AFTER INSERT OR DELETE OR UPDATE ON avouch.signing_key DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION avouch.require_entry();
+CREATE TRIGGER refuse_truncate BEFORE TRUNCATE ON avouch.spent FOR EACH STATEMENT EXECUTE FUNCTION avouch.refuse_truncate();
 ALTER TABLE avouch.agent ENABLE ALWAYS TRIGGER refuse_truncate;
 ALTER TABLE avouch.agent ENABLE ALWAYS TRIGGER require_entry;
 ALTER TABLE avouch.agent_key ENABLE ALWAYS TRIGGER refuse_truncate;
@@ -805,23 +1274,63 @@ ALTER TABLE avouch.api_key_finder ENABLE ALWAYS TRIGGER require_entry;
 ALTER TABLE avouch.api_key_use ENABLE ALWAYS TRIGGER refuse_truncate;
 ALTER TABLE avouch.api_key_verifier ENABLE ALWAYS TRIGGER refuse_truncate;
 ALTER TABLE avouch.api_key_verifier ENABLE ALWAYS TRIGGER require_entry;
+ALTER TABLE avouch.attempt ENABLE ALWAYS TRIGGER refuse_truncate;
 ALTER TABLE avouch.audit_entry ENABLE ALWAYS TRIGGER insert_only;
 ALTER TABLE avouch.audit_entry ENABLE ALWAYS TRIGGER insert_only_truncate;
 ALTER TABLE avouch.audit_entry_default ENABLE ALWAYS TRIGGER insert_only;
 ALTER TABLE avouch.audit_entry_default ENABLE ALWAYS TRIGGER insert_only_truncate;
 ALTER TABLE avouch.audit_head ENABLE ALWAYS TRIGGER refuse_truncate;
+ALTER TABLE avouch.break_glass ENABLE ALWAYS TRIGGER refuse_truncate;
+ALTER TABLE avouch.break_glass ENABLE ALWAYS TRIGGER require_entry;
+ALTER TABLE avouch.connection ENABLE ALWAYS TRIGGER refuse_truncate;
+ALTER TABLE avouch.connection ENABLE ALWAYS TRIGGER require_entry;
 ALTER TABLE avouch.counter ENABLE ALWAYS TRIGGER refuse_truncate;
+ALTER TABLE avouch.device ENABLE ALWAYS TRIGGER refuse_truncate;
+ALTER TABLE avouch.domain ENABLE ALWAYS TRIGGER refuse_truncate;
+ALTER TABLE avouch.domain ENABLE ALWAYS TRIGGER require_entry;
+ALTER TABLE avouch.factor ENABLE ALWAYS TRIGGER refuse_truncate;
+ALTER TABLE avouch.factor ENABLE ALWAYS TRIGGER require_entry;
+ALTER TABLE avouch.glass_hook ENABLE ALWAYS TRIGGER refuse_truncate;
+ALTER TABLE avouch.glass_hook ENABLE ALWAYS TRIGGER require_entry;
+ALTER TABLE avouch.glass_review ENABLE ALWAYS TRIGGER refuse_truncate;
+ALTER TABLE avouch.glass_review ENABLE ALWAYS TRIGGER require_entry;
+ALTER TABLE avouch.group_member ENABLE ALWAYS TRIGGER refuse_truncate;
+ALTER TABLE avouch.group_member ENABLE ALWAYS TRIGGER require_entry;
 ALTER TABLE avouch.idempotency ENABLE ALWAYS TRIGGER refuse_truncate;
+ALTER TABLE avouch.identity ENABLE ALWAYS TRIGGER refuse_truncate;
+ALTER TABLE avouch.identity ENABLE ALWAYS TRIGGER require_entry;
 ALTER TABLE avouch.incident ENABLE ALWAYS TRIGGER refuse_truncate;
 ALTER TABLE avouch.incident ENABLE ALWAYS TRIGGER require_entry;
 ALTER TABLE avouch.installation ENABLE ALWAYS TRIGGER refuse_truncate;
 ALTER TABLE avouch.installation ENABLE ALWAYS TRIGGER require_entry;
+ALTER TABLE avouch.invitation ENABLE ALWAYS TRIGGER refuse_truncate;
+ALTER TABLE avouch.invitation ENABLE ALWAYS TRIGGER require_entry;
+ALTER TABLE avouch.link ENABLE ALWAYS TRIGGER refuse_truncate;
+ALTER TABLE avouch.link ENABLE ALWAYS TRIGGER require_entry;
+ALTER TABLE avouch.offboarding ENABLE ALWAYS TRIGGER refuse_truncate;
+ALTER TABLE avouch.offboarding ENABLE ALWAYS TRIGGER require_entry;
 ALTER TABLE avouch.organisation ENABLE ALWAYS TRIGGER refuse_truncate;
 ALTER TABLE avouch.organisation ENABLE ALWAYS TRIGGER require_entry;
+ALTER TABLE avouch.password ENABLE ALWAYS TRIGGER refuse_truncate;
+ALTER TABLE avouch.password ENABLE ALWAYS TRIGGER require_entry;
+ALTER TABLE avouch.pending_change ENABLE ALWAYS TRIGGER refuse_truncate;
+ALTER TABLE avouch.pending_change ENABLE ALWAYS TRIGGER require_entry;
+ALTER TABLE avouch.person ENABLE ALWAYS TRIGGER refuse_truncate;
+ALTER TABLE avouch.person ENABLE ALWAYS TRIGGER require_entry;
+ALTER TABLE avouch.person_group ENABLE ALWAYS TRIGGER refuse_truncate;
+ALTER TABLE avouch.person_group ENABLE ALWAYS TRIGGER require_entry;
+ALTER TABLE avouch.recovery_code ENABLE ALWAYS TRIGGER refuse_truncate;
+ALTER TABLE avouch.recovery_code ENABLE ALWAYS TRIGGER require_entry;
+ALTER TABLE avouch.role ENABLE ALWAYS TRIGGER refuse_truncate;
+ALTER TABLE avouch.role ENABLE ALWAYS TRIGGER require_entry;
 ALTER TABLE avouch.scope ENABLE ALWAYS TRIGGER refuse_truncate;
 ALTER TABLE avouch.scope ENABLE ALWAYS TRIGGER require_entry;
+ALTER TABLE avouch.session ENABLE ALWAYS TRIGGER refuse_truncate;
+ALTER TABLE avouch.session ENABLE ALWAYS TRIGGER require_entry;
+ALTER TABLE avouch.session_use ENABLE ALWAYS TRIGGER refuse_truncate;
 ALTER TABLE avouch.signing_key ENABLE ALWAYS TRIGGER refuse_truncate;
 ALTER TABLE avouch.signing_key ENABLE ALWAYS TRIGGER require_entry;
+ALTER TABLE avouch.spent ENABLE ALWAYS TRIGGER refuse_truncate;
 
 ALTER TABLE avouch.agent ENABLE ROW LEVEL SECURITY;
 ALTER TABLE avouch.agent_key ENABLE ROW LEVEL SECURITY;
@@ -831,16 +1340,38 @@ ALTER TABLE avouch.api_key ENABLE ROW LEVEL SECURITY;
 ALTER TABLE avouch.api_key_finder ENABLE ROW LEVEL SECURITY;
 ALTER TABLE avouch.api_key_use ENABLE ROW LEVEL SECURITY;
 ALTER TABLE avouch.api_key_verifier ENABLE ROW LEVEL SECURITY;
+ALTER TABLE avouch.attempt ENABLE ROW LEVEL SECURITY;
 ALTER TABLE avouch.audit_entry ENABLE ROW LEVEL SECURITY;
 ALTER TABLE avouch.audit_entry_default ENABLE ROW LEVEL SECURITY;
 ALTER TABLE avouch.audit_head ENABLE ROW LEVEL SECURITY;
+ALTER TABLE avouch.break_glass ENABLE ROW LEVEL SECURITY;
+ALTER TABLE avouch.connection ENABLE ROW LEVEL SECURITY;
 ALTER TABLE avouch.counter ENABLE ROW LEVEL SECURITY;
+ALTER TABLE avouch.device ENABLE ROW LEVEL SECURITY;
+ALTER TABLE avouch.domain ENABLE ROW LEVEL SECURITY;
+ALTER TABLE avouch.factor ENABLE ROW LEVEL SECURITY;
+ALTER TABLE avouch.glass_hook ENABLE ROW LEVEL SECURITY;
+ALTER TABLE avouch.glass_review ENABLE ROW LEVEL SECURITY;
+ALTER TABLE avouch.group_member ENABLE ROW LEVEL SECURITY;
 ALTER TABLE avouch.idempotency ENABLE ROW LEVEL SECURITY;
+ALTER TABLE avouch.identity ENABLE ROW LEVEL SECURITY;
 ALTER TABLE avouch.incident ENABLE ROW LEVEL SECURITY;
 ALTER TABLE avouch.installation ENABLE ROW LEVEL SECURITY;
+ALTER TABLE avouch.invitation ENABLE ROW LEVEL SECURITY;
+ALTER TABLE avouch.link ENABLE ROW LEVEL SECURITY;
+ALTER TABLE avouch.offboarding ENABLE ROW LEVEL SECURITY;
 ALTER TABLE avouch.organisation ENABLE ROW LEVEL SECURITY;
+ALTER TABLE avouch.password ENABLE ROW LEVEL SECURITY;
+ALTER TABLE avouch.pending_change ENABLE ROW LEVEL SECURITY;
+ALTER TABLE avouch.person ENABLE ROW LEVEL SECURITY;
+ALTER TABLE avouch.person_group ENABLE ROW LEVEL SECURITY;
+ALTER TABLE avouch.recovery_code ENABLE ROW LEVEL SECURITY;
+ALTER TABLE avouch.role ENABLE ROW LEVEL SECURITY;
 ALTER TABLE avouch.scope ENABLE ROW LEVEL SECURITY;
+ALTER TABLE avouch.session ENABLE ROW LEVEL SECURITY;
+ALTER TABLE avouch.session_use ENABLE ROW LEVEL SECURITY;
 ALTER TABLE avouch.signing_key ENABLE ROW LEVEL SECURITY;
+ALTER TABLE avouch.spent ENABLE ROW LEVEL SECURITY;
 ALTER TABLE avouch.agent FORCE ROW LEVEL SECURITY;
 ALTER TABLE avouch.agent_key FORCE ROW LEVEL SECURITY;
 ALTER TABLE avouch.agent_token FORCE ROW LEVEL SECURITY;
@@ -849,16 +1380,38 @@ ALTER TABLE avouch.api_key FORCE ROW LEVEL SECURITY;
 ALTER TABLE avouch.api_key_finder FORCE ROW LEVEL SECURITY;
 ALTER TABLE avouch.api_key_use FORCE ROW LEVEL SECURITY;
 ALTER TABLE avouch.api_key_verifier FORCE ROW LEVEL SECURITY;
+ALTER TABLE avouch.attempt FORCE ROW LEVEL SECURITY;
 ALTER TABLE avouch.audit_entry FORCE ROW LEVEL SECURITY;
 ALTER TABLE avouch.audit_entry_default FORCE ROW LEVEL SECURITY;
 ALTER TABLE avouch.audit_head FORCE ROW LEVEL SECURITY;
+ALTER TABLE avouch.break_glass FORCE ROW LEVEL SECURITY;
+ALTER TABLE avouch.connection FORCE ROW LEVEL SECURITY;
 ALTER TABLE avouch.counter FORCE ROW LEVEL SECURITY;
+ALTER TABLE avouch.device FORCE ROW LEVEL SECURITY;
+ALTER TABLE avouch.domain FORCE ROW LEVEL SECURITY;
+ALTER TABLE avouch.factor FORCE ROW LEVEL SECURITY;
+ALTER TABLE avouch.glass_hook FORCE ROW LEVEL SECURITY;
+ALTER TABLE avouch.glass_review FORCE ROW LEVEL SECURITY;
+ALTER TABLE avouch.group_member FORCE ROW LEVEL SECURITY;
 ALTER TABLE avouch.idempotency FORCE ROW LEVEL SECURITY;
+ALTER TABLE avouch.identity FORCE ROW LEVEL SECURITY;
 ALTER TABLE avouch.incident FORCE ROW LEVEL SECURITY;
 ALTER TABLE avouch.installation FORCE ROW LEVEL SECURITY;
+ALTER TABLE avouch.invitation FORCE ROW LEVEL SECURITY;
+ALTER TABLE avouch.link FORCE ROW LEVEL SECURITY;
+ALTER TABLE avouch.offboarding FORCE ROW LEVEL SECURITY;
 ALTER TABLE avouch.organisation FORCE ROW LEVEL SECURITY;
+ALTER TABLE avouch.password FORCE ROW LEVEL SECURITY;
+ALTER TABLE avouch.pending_change FORCE ROW LEVEL SECURITY;
+ALTER TABLE avouch.person FORCE ROW LEVEL SECURITY;
+ALTER TABLE avouch.person_group FORCE ROW LEVEL SECURITY;
+ALTER TABLE avouch.recovery_code FORCE ROW LEVEL SECURITY;
+ALTER TABLE avouch.role FORCE ROW LEVEL SECURITY;
 ALTER TABLE avouch.scope FORCE ROW LEVEL SECURITY;
+ALTER TABLE avouch.session FORCE ROW LEVEL SECURITY;
+ALTER TABLE avouch.session_use FORCE ROW LEVEL SECURITY;
 ALTER TABLE avouch.signing_key FORCE ROW LEVEL SECURITY;
+ALTER TABLE avouch.spent FORCE ROW LEVEL SECURITY;
 CREATE POLICY lookup ON avouch.agent FOR SELECT TO avouch_lookup USING ((CURRENT_USER = 'avouch_lookup'::name));
 CREATE POLICY tenant ON avouch.agent FOR ALL TO PUBLIC USING ((tenant_id = avouch.tenant())) WITH CHECK ((tenant_id = avouch.tenant()));
 CREATE POLICY tenant ON avouch.agent_key FOR ALL TO PUBLIC USING ((tenant_id = avouch.tenant())) WITH CHECK ((tenant_id = avouch.tenant()));
@@ -869,21 +1422,51 @@ CREATE POLICY tenant ON avouch.api_key_finder FOR ALL TO PUBLIC USING ((tenant_i
 CREATE POLICY tenant ON avouch.api_key_use FOR ALL TO PUBLIC USING ((tenant_id = avouch.tenant())) WITH CHECK ((tenant_id = avouch.tenant()));
 CREATE POLICY lookup ON avouch.api_key_verifier FOR SELECT TO avouch_lookup USING ((CURRENT_USER = 'avouch_lookup'::name));
 CREATE POLICY tenant ON avouch.api_key_verifier FOR ALL TO PUBLIC USING ((tenant_id = avouch.tenant())) WITH CHECK ((tenant_id = avouch.tenant()));
+CREATE POLICY lookup ON avouch.attempt FOR SELECT TO avouch_lookup USING ((CURRENT_USER = 'avouch_lookup'::name));
+CREATE POLICY tenant ON avouch.attempt FOR ALL TO PUBLIC USING ((tenant_id = avouch.tenant())) WITH CHECK ((tenant_id = avouch.tenant()));
 CREATE POLICY append ON avouch.audit_entry FOR ALL TO avouch_log USING ((CURRENT_USER = 'avouch_log'::name)) WITH CHECK ((CURRENT_USER = 'avouch_log'::name));
 CREATE POLICY tenant ON avouch.audit_entry FOR ALL TO PUBLIC USING ((tenant_id = avouch.tenant())) WITH CHECK ((tenant_id = avouch.tenant()));
 CREATE POLICY append ON avouch.audit_entry_default FOR ALL TO avouch_log USING ((CURRENT_USER = 'avouch_log'::name)) WITH CHECK ((CURRENT_USER = 'avouch_log'::name));
 CREATE POLICY tenant ON avouch.audit_entry_default FOR ALL TO PUBLIC USING ((tenant_id = avouch.tenant())) WITH CHECK ((tenant_id = avouch.tenant()));
 CREATE POLICY append ON avouch.audit_head FOR ALL TO avouch_log USING ((CURRENT_USER = 'avouch_log'::name)) WITH CHECK ((CURRENT_USER = 'avouch_log'::name));
 CREATE POLICY tenant ON avouch.audit_head FOR ALL TO PUBLIC USING ((tenant_id = avouch.tenant())) WITH CHECK ((tenant_id = avouch.tenant()));
+CREATE POLICY lookup ON avouch.break_glass FOR SELECT TO avouch_lookup USING ((CURRENT_USER = 'avouch_lookup'::name));
+CREATE POLICY tenant ON avouch.break_glass FOR ALL TO PUBLIC USING ((tenant_id = avouch.tenant())) WITH CHECK ((tenant_id = avouch.tenant()));
+CREATE POLICY lookup ON avouch.connection FOR SELECT TO avouch_lookup USING ((CURRENT_USER = 'avouch_lookup'::name));
+CREATE POLICY tenant ON avouch.connection FOR ALL TO PUBLIC USING ((tenant_id = avouch.tenant())) WITH CHECK ((tenant_id = avouch.tenant()));
 CREATE POLICY append ON avouch.counter FOR ALL TO avouch_log USING ((CURRENT_USER = 'avouch_log'::name)) WITH CHECK ((CURRENT_USER = 'avouch_log'::name));
 CREATE POLICY tenant ON avouch.counter FOR ALL TO PUBLIC USING ((tenant_id = avouch.tenant())) WITH CHECK ((tenant_id = avouch.tenant()));
+CREATE POLICY tenant ON avouch.device FOR ALL TO PUBLIC USING ((tenant_id = avouch.tenant())) WITH CHECK ((tenant_id = avouch.tenant()));
+CREATE POLICY lookup ON avouch.domain FOR SELECT TO avouch_lookup USING ((CURRENT_USER = 'avouch_lookup'::name));
+CREATE POLICY tenant ON avouch.domain FOR ALL TO PUBLIC USING ((tenant_id = avouch.tenant())) WITH CHECK ((tenant_id = avouch.tenant()));
+CREATE POLICY lookup ON avouch.factor FOR SELECT TO avouch_lookup USING ((CURRENT_USER = 'avouch_lookup'::name));
+CREATE POLICY tenant ON avouch.factor FOR ALL TO PUBLIC USING ((tenant_id = avouch.tenant())) WITH CHECK ((tenant_id = avouch.tenant()));
+CREATE POLICY tenant ON avouch.glass_hook FOR ALL TO PUBLIC USING ((tenant_id = avouch.tenant())) WITH CHECK ((tenant_id = avouch.tenant()));
+CREATE POLICY tenant ON avouch.glass_review FOR ALL TO PUBLIC USING ((tenant_id = avouch.tenant())) WITH CHECK ((tenant_id = avouch.tenant()));
+CREATE POLICY tenant ON avouch.group_member FOR ALL TO PUBLIC USING ((tenant_id = avouch.tenant())) WITH CHECK ((tenant_id = avouch.tenant()));
 CREATE POLICY tenant ON avouch.idempotency FOR ALL TO PUBLIC USING ((tenant_id = avouch.tenant())) WITH CHECK ((tenant_id = avouch.tenant()));
+CREATE POLICY tenant ON avouch.identity FOR ALL TO PUBLIC USING ((tenant_id = avouch.tenant())) WITH CHECK ((tenant_id = avouch.tenant()));
 CREATE POLICY tenant ON avouch.incident FOR ALL TO PUBLIC USING ((tenant_id = avouch.tenant())) WITH CHECK ((tenant_id = avouch.tenant()));
 CREATE POLICY tenant ON avouch.installation FOR ALL TO PUBLIC USING ((tenant_id = avouch.tenant())) WITH CHECK ((tenant_id = avouch.tenant()));
+CREATE POLICY tenant ON avouch.invitation FOR ALL TO PUBLIC USING ((tenant_id = avouch.tenant())) WITH CHECK ((tenant_id = avouch.tenant()));
+CREATE POLICY lookup ON avouch.link FOR SELECT TO avouch_lookup USING ((CURRENT_USER = 'avouch_lookup'::name));
+CREATE POLICY tenant ON avouch.link FOR ALL TO PUBLIC USING ((tenant_id = avouch.tenant())) WITH CHECK ((tenant_id = avouch.tenant()));
+CREATE POLICY tenant ON avouch.offboarding FOR ALL TO PUBLIC USING ((tenant_id = avouch.tenant())) WITH CHECK ((tenant_id = avouch.tenant()));
 CREATE POLICY lookup ON avouch.organisation FOR SELECT TO avouch_lookup USING ((CURRENT_USER = 'avouch_lookup'::name));
 CREATE POLICY tenant ON avouch.organisation FOR ALL TO PUBLIC USING ((tenant_id = avouch.tenant())) WITH CHECK ((tenant_id = avouch.tenant()));
+CREATE POLICY tenant ON avouch.password FOR ALL TO PUBLIC USING ((tenant_id = avouch.tenant())) WITH CHECK ((tenant_id = avouch.tenant()));
+CREATE POLICY tenant ON avouch.pending_change FOR ALL TO PUBLIC USING ((tenant_id = avouch.tenant())) WITH CHECK ((tenant_id = avouch.tenant()));
+CREATE POLICY lookup ON avouch.person FOR SELECT TO avouch_lookup USING ((CURRENT_USER = 'avouch_lookup'::name));
+CREATE POLICY tenant ON avouch.person FOR ALL TO PUBLIC USING ((tenant_id = avouch.tenant())) WITH CHECK ((tenant_id = avouch.tenant()));
+CREATE POLICY tenant ON avouch.person_group FOR ALL TO PUBLIC USING ((tenant_id = avouch.tenant())) WITH CHECK ((tenant_id = avouch.tenant()));
+CREATE POLICY tenant ON avouch.recovery_code FOR ALL TO PUBLIC USING ((tenant_id = avouch.tenant())) WITH CHECK ((tenant_id = avouch.tenant()));
+CREATE POLICY tenant ON avouch.role FOR ALL TO PUBLIC USING ((tenant_id = avouch.tenant())) WITH CHECK ((tenant_id = avouch.tenant()));
 CREATE POLICY tenant ON avouch.scope FOR ALL TO PUBLIC USING ((tenant_id = avouch.tenant())) WITH CHECK ((tenant_id = avouch.tenant()));
+CREATE POLICY lookup ON avouch.session FOR SELECT TO avouch_lookup USING ((CURRENT_USER = 'avouch_lookup'::name));
+CREATE POLICY tenant ON avouch.session FOR ALL TO PUBLIC USING ((tenant_id = avouch.tenant())) WITH CHECK ((tenant_id = avouch.tenant()));
+CREATE POLICY tenant ON avouch.session_use FOR ALL TO PUBLIC USING ((tenant_id = avouch.tenant())) WITH CHECK ((tenant_id = avouch.tenant()));
 CREATE POLICY tenant ON avouch.signing_key FOR ALL TO PUBLIC USING ((tenant_id = avouch.tenant())) WITH CHECK ((tenant_id = avouch.tenant()));
+CREATE POLICY tenant ON avouch.spent FOR ALL TO PUBLIC USING ((tenant_id = avouch.tenant())) WITH CHECK ((tenant_id = avouch.tenant()));
 
 ALTER SCHEMA avouch OWNER TO avouch_owner;
 ALTER SCHEMA avouch_jobs OWNER TO avouch_owner;
@@ -895,16 +1478,38 @@ ALTER TABLE avouch.api_key OWNER TO avouch_owner;
 ALTER TABLE avouch.api_key_finder OWNER TO avouch_owner;
 ALTER TABLE avouch.api_key_use OWNER TO avouch_owner;
 ALTER TABLE avouch.api_key_verifier OWNER TO avouch_owner;
+ALTER TABLE avouch.attempt OWNER TO avouch_owner;
 ALTER TABLE avouch.audit_entry OWNER TO avouch_owner;
 ALTER TABLE avouch.audit_entry_default OWNER TO avouch_owner;
 ALTER TABLE avouch.audit_head OWNER TO avouch_owner;
+ALTER TABLE avouch.break_glass OWNER TO avouch_owner;
+ALTER TABLE avouch.connection OWNER TO avouch_owner;
 ALTER TABLE avouch.counter OWNER TO avouch_owner;
+ALTER TABLE avouch.device OWNER TO avouch_owner;
+ALTER TABLE avouch.domain OWNER TO avouch_owner;
+ALTER TABLE avouch.factor OWNER TO avouch_owner;
+ALTER TABLE avouch.glass_hook OWNER TO avouch_owner;
+ALTER TABLE avouch.glass_review OWNER TO avouch_owner;
+ALTER TABLE avouch.group_member OWNER TO avouch_owner;
 ALTER TABLE avouch.idempotency OWNER TO avouch_owner;
+ALTER TABLE avouch.identity OWNER TO avouch_owner;
 ALTER TABLE avouch.incident OWNER TO avouch_owner;
 ALTER TABLE avouch.installation OWNER TO avouch_owner;
+ALTER TABLE avouch.invitation OWNER TO avouch_owner;
+ALTER TABLE avouch.link OWNER TO avouch_owner;
+ALTER TABLE avouch.offboarding OWNER TO avouch_owner;
 ALTER TABLE avouch.organisation OWNER TO avouch_owner;
+ALTER TABLE avouch.password OWNER TO avouch_owner;
+ALTER TABLE avouch.pending_change OWNER TO avouch_owner;
+ALTER TABLE avouch.person OWNER TO avouch_owner;
+ALTER TABLE avouch.person_group OWNER TO avouch_owner;
+ALTER TABLE avouch.recovery_code OWNER TO avouch_owner;
+ALTER TABLE avouch.role OWNER TO avouch_owner;
 ALTER TABLE avouch.scope OWNER TO avouch_owner;
+ALTER TABLE avouch.session OWNER TO avouch_owner;
+ALTER TABLE avouch.session_use OWNER TO avouch_owner;
 ALTER TABLE avouch.signing_key OWNER TO avouch_owner;
+ALTER TABLE avouch.spent OWNER TO avouch_owner;
 ALTER FUNCTION avouch.append(nonce bigint, tenants uuid[], moves boolean[], items integer[], places integer[], epochs bigint[], entries uuid[], requests uuid[], bodies bytea[], seals bytea[], spend_items integer[], spend_counters integer[], counter_places integer[], counter_subjects text[], counter_periods integer[], counter_limits bigint[], OUT echo bigint, OUT kind integer, OUT place integer, OUT a bigint, OUT b bigint, OUT n bigint) OWNER TO avouch_log;
 ALTER FUNCTION avouch.append(nonce bigint, tenants uuid[], moves boolean[], items integer[], places integer[], epochs bigint[], entries uuid[], requests uuid[], bodies bytea[], seals bytea[], spend_items integer[], spend_counters integer[], spend_amounts bigint[], counter_places integer[], counter_subjects text[], counter_periods bigint[], counter_windows bigint[], counter_limits bigint[], OUT echo bigint, OUT kind integer, OUT place integer, OUT a bigint, OUT b bigint, OUT n bigint) OWNER TO avouch_log;
 ALTER FUNCTION avouch.ensure_partitions() OWNER TO avouch_owner;
@@ -913,7 +1518,16 @@ ALTER FUNCTION avouch.free_heads(tenants uuid[]) OWNER TO avouch_log;
 ALTER FUNCTION avouch.lock_heads(tenants uuid[], fence boolean, OUT tenant_id uuid, OUT log_id uuid, OUT epoch bigint, OUT size bigint) OWNER TO avouch_log;
 ALTER FUNCTION avouch.log_is_insert_only() OWNER TO avouch_owner;
 ALTER FUNCTION avouch.lookup_agent(wanted uuid) OWNER TO avouch_lookup;
+ALTER FUNCTION avouch.lookup_attempt(wanted bytea) OWNER TO avouch_lookup;
+ALTER FUNCTION avouch.lookup_break_glass(wanted uuid) OWNER TO avouch_lookup;
+ALTER FUNCTION avouch.lookup_connection(wanted uuid) OWNER TO avouch_lookup;
+ALTER FUNCTION avouch.lookup_domain(wanted text, OUT tenant_id uuid, OUT connection_id uuid, OUT required boolean) OWNER TO avouch_lookup;
 ALTER FUNCTION avouch.lookup_key(wanted text, OUT tenant_id uuid, OUT digest bytea, OUT issued_at_ns bigint, OUT tenant_version integer, OUT platform_version integer) OWNER TO avouch_lookup;
+ALTER FUNCTION avouch.lookup_link(wanted bytea, for_what text) OWNER TO avouch_lookup;
+ALTER FUNCTION avouch.lookup_passkey(wanted bytea, OUT tenant_id uuid, OUT person_id uuid, OUT factor_id uuid) OWNER TO avouch_lookup;
+ALTER FUNCTION avouch.lookup_people(wanted text, most integer, OUT tenant_id uuid, OUT person_id uuid) OWNER TO avouch_lookup;
+ALTER FUNCTION avouch.lookup_session(wanted bytea, OUT tenant_id uuid, OUT session_id uuid) OWNER TO avouch_lookup;
+ALTER FUNCTION avouch.lookup_session_id(wanted uuid) OWNER TO avouch_lookup;
 ALTER FUNCTION avouch.lookup_tenants(after uuid, most integer) OWNER TO avouch_lookup;
 ALTER FUNCTION avouch.move_epochs(excepted uuid) OWNER TO avouch_log;
 ALTER FUNCTION avouch.new_epoch() OWNER TO avouch_owner;
@@ -931,7 +1545,16 @@ REVOKE ALL ON FUNCTION avouch.free_heads(tenants uuid[]) FROM PUBLIC;
 REVOKE ALL ON FUNCTION avouch.lock_heads(tenants uuid[], fence boolean, OUT tenant_id uuid, OUT log_id uuid, OUT epoch bigint, OUT size bigint) FROM PUBLIC;
 REVOKE ALL ON FUNCTION avouch.log_is_insert_only() FROM PUBLIC;
 REVOKE ALL ON FUNCTION avouch.lookup_agent(wanted uuid) FROM PUBLIC;
+REVOKE ALL ON FUNCTION avouch.lookup_attempt(wanted bytea) FROM PUBLIC;
+REVOKE ALL ON FUNCTION avouch.lookup_break_glass(wanted uuid) FROM PUBLIC;
+REVOKE ALL ON FUNCTION avouch.lookup_connection(wanted uuid) FROM PUBLIC;
+REVOKE ALL ON FUNCTION avouch.lookup_domain(wanted text, OUT tenant_id uuid, OUT connection_id uuid, OUT required boolean) FROM PUBLIC;
 REVOKE ALL ON FUNCTION avouch.lookup_key(wanted text, OUT tenant_id uuid, OUT digest bytea, OUT issued_at_ns bigint, OUT tenant_version integer, OUT platform_version integer) FROM PUBLIC;
+REVOKE ALL ON FUNCTION avouch.lookup_link(wanted bytea, for_what text) FROM PUBLIC;
+REVOKE ALL ON FUNCTION avouch.lookup_passkey(wanted bytea, OUT tenant_id uuid, OUT person_id uuid, OUT factor_id uuid) FROM PUBLIC;
+REVOKE ALL ON FUNCTION avouch.lookup_people(wanted text, most integer, OUT tenant_id uuid, OUT person_id uuid) FROM PUBLIC;
+REVOKE ALL ON FUNCTION avouch.lookup_session(wanted bytea, OUT tenant_id uuid, OUT session_id uuid) FROM PUBLIC;
+REVOKE ALL ON FUNCTION avouch.lookup_session_id(wanted uuid) FROM PUBLIC;
 REVOKE ALL ON FUNCTION avouch.lookup_tenants(after uuid, most integer) FROM PUBLIC;
 REVOKE ALL ON FUNCTION avouch.move_epochs(excepted uuid) FROM PUBLIC;
 REVOKE ALL ON FUNCTION avouch.new_epoch() FROM PUBLIC;
@@ -956,21 +1579,51 @@ GRANT INSERT, SELECT, UPDATE ON TABLE avouch.api_key_use TO avouch_server;
 GRANT SELECT ON TABLE avouch.api_key_verifier TO avouch_lookup;
 GRANT INSERT, SELECT (key_id), SELECT (platform_version), SELECT (tenant_id), SELECT (tenant_version), UPDATE (digest), UPDATE (platform_version), UPDATE (tenant_version) ON TABLE avouch.api_key_verifier TO avouch_server;
 GRANT INSERT, SELECT, UPDATE ON TABLE avouch.api_key TO avouch_server;
+GRANT SELECT (digest), SELECT (tenant_id) ON TABLE avouch.attempt TO avouch_lookup;
+GRANT DELETE, INSERT, SELECT, UPDATE ON TABLE avouch.attempt TO avouch_server;
 GRANT INSERT, SELECT (entry_id), SELECT (seq), SELECT (tenant_id) ON TABLE avouch.audit_entry TO avouch_log;
 GRANT SELECT ON TABLE avouch.audit_entry TO avouch_server;
 GRANT SELECT, UPDATE (chain), UPDATE (epoch), UPDATE (size) ON TABLE avouch.audit_head TO avouch_log;
 GRANT INSERT (epoch), INSERT (log_id), INSERT (tenant_id), SELECT ON TABLE avouch.audit_head TO avouch_server;
+GRANT SELECT (tenant_id), SELECT (use_id) ON TABLE avouch.break_glass TO avouch_lookup;
+GRANT INSERT, SELECT, UPDATE ON TABLE avouch.break_glass TO avouch_server;
+GRANT SELECT (connection_id), SELECT (tenant_id) ON TABLE avouch.connection TO avouch_lookup;
+GRANT DELETE, INSERT, SELECT, UPDATE ON TABLE avouch.connection TO avouch_server;
 GRANT SELECT, UPDATE (period), UPDATE (used) ON TABLE avouch.counter TO avouch_log;
 GRANT DELETE, INSERT, SELECT ON TABLE avouch.counter TO avouch_server;
+GRANT DELETE, INSERT, SELECT, UPDATE ON TABLE avouch.device TO avouch_server;
+GRANT SELECT (connection_id), SELECT (domain), SELECT (proved_at), SELECT (required), SELECT (tenant_id) ON TABLE avouch.domain TO avouch_lookup;
+GRANT DELETE, INSERT, SELECT, UPDATE ON TABLE avouch.domain TO avouch_server;
+GRANT SELECT (credential), SELECT (factor_id), SELECT (person_id), SELECT (tenant_id) ON TABLE avouch.factor TO avouch_lookup;
+GRANT DELETE, INSERT, SELECT, UPDATE ON TABLE avouch.factor TO avouch_server;
+GRANT INSERT, SELECT, UPDATE ON TABLE avouch.glass_hook TO avouch_server;
+GRANT INSERT, SELECT ON TABLE avouch.glass_review TO avouch_server;
+GRANT DELETE, INSERT, SELECT ON TABLE avouch.group_member TO avouch_server;
 GRANT DELETE, INSERT, SELECT, UPDATE ON TABLE avouch.idempotency TO avouch_server;
+GRANT DELETE, INSERT, SELECT ON TABLE avouch.identity TO avouch_server;
 GRANT INSERT, SELECT, UPDATE ON TABLE avouch.incident TO avouch_server;
 GRANT INSERT, SELECT ON TABLE avouch.installation TO avouch_server;
-GRANT SELECT (suspended_at), SELECT (tenant_id) ON TABLE avouch.organisation TO avouch_lookup;
+GRANT INSERT, SELECT, UPDATE ON TABLE avouch.invitation TO avouch_server;
+GRANT SELECT (digest), SELECT (purpose), SELECT (tenant_id) ON TABLE avouch.link TO avouch_lookup;
+GRANT INSERT, SELECT, UPDATE ON TABLE avouch.link TO avouch_server;
+GRANT INSERT, SELECT ON TABLE avouch.offboarding TO avouch_server;
+GRANT SELECT (deleted_at), SELECT (suspended_at), SELECT (tenant_id) ON TABLE avouch.organisation TO avouch_lookup;
 GRANT INSERT, SELECT, UPDATE ON TABLE avouch.organisation TO avouch_server;
+GRANT DELETE, INSERT, SELECT, UPDATE ON TABLE avouch.password TO avouch_server;
+GRANT INSERT, SELECT, UPDATE ON TABLE avouch.pending_change TO avouch_server;
+GRANT DELETE, INSERT, SELECT, UPDATE ON TABLE avouch.person_group TO avouch_server;
+GRANT SELECT (address), SELECT (person_id), SELECT (removed_at), SELECT (tenant_id) ON TABLE avouch.person TO avouch_lookup;
+GRANT INSERT, SELECT, UPDATE ON TABLE avouch.person TO avouch_server;
+GRANT DELETE, INSERT, SELECT, UPDATE ON TABLE avouch.recovery_code TO avouch_server;
+GRANT DELETE, INSERT, SELECT, UPDATE ON TABLE avouch.role TO avouch_server;
 GRANT SELECT ON TABLE avouch.schema_serves TO avouch_server;
 GRANT SELECT ON TABLE avouch.schema_version TO avouch_server;
 GRANT INSERT, SELECT, UPDATE ON TABLE avouch.scope TO avouch_server;
+GRANT DELETE, INSERT, SELECT, UPDATE ON TABLE avouch.session_use TO avouch_server;
+GRANT SELECT (created_at), SELECT (digest), SELECT (person_id), SELECT (session_id), SELECT (tenant_id) ON TABLE avouch.session TO avouch_lookup;
+GRANT DELETE, INSERT, SELECT, UPDATE ON TABLE avouch.session TO avouch_server;
 GRANT INSERT, SELECT, UPDATE ON TABLE avouch.signing_key TO avouch_server;
+GRANT DELETE, INSERT, SELECT ON TABLE avouch.spent TO avouch_server;
 GRANT DELETE, INSERT, SELECT, UPDATE ON TABLE avouch_jobs.river_job TO avouch_server;
 GRANT DELETE, INSERT, SELECT, UPDATE ON TABLE avouch_jobs.river_leader TO avouch_server;
 GRANT DELETE, INSERT, SELECT, UPDATE ON TABLE avouch_jobs.river_migration TO avouch_server;
@@ -985,7 +1638,16 @@ GRANT EXECUTE ON FUNCTION avouch.lock_heads(tenants uuid[], fence boolean, OUT t
 GRANT EXECUTE ON FUNCTION avouch.log_is_insert_only() TO avouch_log;
 GRANT EXECUTE ON FUNCTION avouch.log_is_insert_only() TO avouch_server;
 GRANT EXECUTE ON FUNCTION avouch.lookup_agent(wanted uuid) TO avouch_server;
+GRANT EXECUTE ON FUNCTION avouch.lookup_attempt(wanted bytea) TO avouch_server;
+GRANT EXECUTE ON FUNCTION avouch.lookup_break_glass(wanted uuid) TO avouch_server;
+GRANT EXECUTE ON FUNCTION avouch.lookup_connection(wanted uuid) TO avouch_server;
+GRANT EXECUTE ON FUNCTION avouch.lookup_domain(wanted text, OUT tenant_id uuid, OUT connection_id uuid, OUT required boolean) TO avouch_server;
 GRANT EXECUTE ON FUNCTION avouch.lookup_key(wanted text, OUT tenant_id uuid, OUT digest bytea, OUT issued_at_ns bigint, OUT tenant_version integer, OUT platform_version integer) TO avouch_server;
+GRANT EXECUTE ON FUNCTION avouch.lookup_link(wanted bytea, for_what text) TO avouch_server;
+GRANT EXECUTE ON FUNCTION avouch.lookup_passkey(wanted bytea, OUT tenant_id uuid, OUT person_id uuid, OUT factor_id uuid) TO avouch_server;
+GRANT EXECUTE ON FUNCTION avouch.lookup_people(wanted text, most integer, OUT tenant_id uuid, OUT person_id uuid) TO avouch_server;
+GRANT EXECUTE ON FUNCTION avouch.lookup_session(wanted bytea, OUT tenant_id uuid, OUT session_id uuid) TO avouch_server;
+GRANT EXECUTE ON FUNCTION avouch.lookup_session_id(wanted uuid) TO avouch_server;
 GRANT EXECUTE ON FUNCTION avouch.lookup_tenants(after uuid, most integer) TO avouch_server;
 GRANT EXECUTE ON FUNCTION avouch.move_epochs(excepted uuid) TO avouch_server;
 GRANT EXECUTE ON FUNCTION avouch.new_epoch() TO avouch_log;
@@ -1006,18 +1668,57 @@ COMMENT ON COLUMN avouch.api_key.noticed IS 'how many days before its end the ow
 COMMENT ON COLUMN avouch.api_key.made_by IS 'the key that asked for this one; a successor keeps its predecessor''s';
 COMMENT ON COLUMN avouch.api_key.life_us IS 'how long the key was to live, in microseconds, if the key that rotated it ends sooner; 0 is for ever';
 COMMENT ON COLUMN avouch.api_key.family IS 'the first generation''s id: generations share what meters them';
+COMMENT ON COLUMN avouch.api_key.person IS 'who made the key, or the key that it came from; a successor keeps its predecessor''s';
 COMMENT ON COLUMN avouch.api_key.resources IS 'what the key may ask about; empty is anything';
 COMMENT ON COLUMN avouch.api_key.owners IS 'whose agents the key may verify, by tenant; empty is anybody''s';
 COMMENT ON COLUMN avouch.api_key_use.client IS 'from where and with what, sealed by the keyring';
 COMMENT ON COLUMN avouch.api_key_use.refused IS 'how often it was presented after it was revoked';
 COMMENT ON TABLE avouch.api_key_verifier IS 'written by the server, read by nobody but lookup_key';
+COMMENT ON COLUMN avouch.attempt.via IS 'the connection that proved the person';
+COMMENT ON COLUMN avouch.attempt.until IS 'when the provider''s own session ends';
+COMMENT ON COLUMN avouch.attempt.state IS 'the challenge or the digest of the code that was sent, sealed by the keyring';
 COMMENT ON COLUMN avouch.audit_head.epoch IS 'random, replaced by every change that can alter a decision';
+COMMENT ON COLUMN avouch.break_glass.due_at IS 'what waits opens then by itself if approval is delay, and lapses else';
+COMMENT ON COLUMN avouch.break_glass.remark IS 'what the review says, sealed like the reason';
+COMMENT ON COLUMN avouch.break_glass.reason IS 'sealed by the keyring, under the person''s key';
+COMMENT ON COLUMN avouch.connection.config IS 'the provider''s addresses, keys and rules of admission, sealed by the keyring';
 COMMENT ON COLUMN avouch.counter.period IS 'what is counted in: a month, or the beginning of a window in Unix milliseconds';
+COMMENT ON COLUMN avouch.domain.required IS 'people of the domain sign in by the connection alone';
+COMMENT ON COLUMN avouch.domain.lapsed_at IS 'since when the record that proved it was not found any more';
+COMMENT ON COLUMN avouch.factor.secret IS 'name, and what the kind needs: seed, number, passkey; sealed by the keyring';
+COMMENT ON COLUMN avouch.factor.credential IS 'SHA-256 of a passkey''s credential id: whoever signs in without a name is found by it';
+COMMENT ON COLUMN avouch.factor.counter IS 'the last TOTP step that was accepted, or a passkey''s sign count';
+COMMENT ON COLUMN avouch.glass_hook.secret IS 'what the external approval system and Avouch sign with, sealed by the keyring';
+COMMENT ON TABLE avouch.glass_review IS 'weekly lists of what was opened, each signed off by a person; week is its Monday';
+COMMENT ON COLUMN avouch.identity.subject IS 'pseudonym of the provider''s name for the person';
+COMMENT ON COLUMN avouch.invitation.profile IS 'name and e-mail address, sealed by the keyring';
+COMMENT ON COLUMN avouch.link.digest IS 'SHA-256 of the secret, which is derived from link_id by a key of the organisation';
+COMMENT ON COLUMN avouch.link.subject IS 'the invitation or the person';
+COMMENT ON COLUMN avouch.offboarding.ended IS 'how many sessions, keys, groups, factors ... ended, by name';
+COMMENT ON COLUMN avouch.organisation.rules IS 'what holds for its people: factors, sessions, addresses, break-glass (org.Rules)';
+COMMENT ON COLUMN avouch.organisation.region IS 'where its data may be sent; empty is anywhere';
+COMMENT ON COLUMN avouch.organisation.deleted_at IS 'access ended then, with suspended_at; its keys are destroyed later';
+COMMENT ON COLUMN avouch.organisation.shredded_at IS 'its keys are destroyed: nothing brings it back';
 COMMENT ON COLUMN avouch.organisation.contact IS 'e-mail address for notices, sealed by the keyring';
 COMMENT ON COLUMN avouch.organisation.live_tokens IS 'how many unexpired, unrevoked tokens an agent may have';
 COMMENT ON COLUMN avouch.organisation.monthly_quota IS 'verifications a month; NULL is unlimited';
 COMMENT ON COLUMN avouch.organisation.badge IS 'whether /verified shows when this organisation last verified an agent';
+COMMENT ON COLUMN avouch.password.hash IS 'PHC string, sealed by the keyring';
+COMMENT ON COLUMN avouch.person.directory_suspended_at IS 'suspended_at, if the directory suspended the person: only then may it resume them';
+COMMENT ON COLUMN avouch.person.profile IS 'name, e-mail address and external id, sealed by the keyring';
+COMMENT ON COLUMN avouch.person.address IS 'pseudonym of the e-mail address, the same in every organisation (signin.Address)';
+COMMENT ON COLUMN avouch.person.external IS 'pseudonym of the id that the organisation''s directory gave, for SCIM';
+COMMENT ON COLUMN avouch.person.managed_by IS 'the connection whose directory decides about the person';
+COMMENT ON COLUMN avouch.person_group.managed_by IS 'the connection whose directory decides who is in the group';
+COMMENT ON TABLE avouch.role IS 'the roles that a tenant made beside the built-in ones';
 COMMENT ON TABLE avouch.schema_serves IS 'servers that know fewer migrations than this must not run on the schema';
 COMMENT ON TABLE avouch.scope IS 'the scopes that a tenant added to the catalogue';
+COMMENT ON COLUMN avouch.session.methods IS 'how the person was proved';
+COMMENT ON COLUMN avouch.session.proved_at IS 'when a factor was proved last: dangerous acts want that to be recent';
+COMMENT ON COLUMN avouch.session.mac IS 'over whose it is, and what was proved, by a key that is not in the database: a row that was only written here is no session';
+COMMENT ON COLUMN avouch.session.digest IS 'SHA-256 of the cookie or of the present refresh token';
+COMMENT ON COLUMN avouch.session.generation IS 'counts the refresh tokens of the family';
+COMMENT ON COLUMN avouch.session.client IS 'what a refresh token is bound to, hashed';
+COMMENT ON COLUMN avouch.session.description IS 'device name, program and address, sealed by the keyring';
 COMMENT ON COLUMN avouch.signing_key.public_key IS 'PKIX, DER';
 COMMENT ON COLUMN avouch.signing_key.private_key IS 'PKCS #8 sealed under the platform key; NULL once destroyed';

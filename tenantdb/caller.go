@@ -30,7 +30,7 @@ type Caller struct{ spec CallerSpec }
 type CallerSpec struct {
 	Tenant    TenantID
 	Actor     audit.Actor
-	How       string   // how the actor was authenticated: "api-key", "agent-token", "system"
+	How       string   // how the actor was authenticated: "api-key", "agent-token", "session:password+totp", "system"
 	Scopes    []string // what the credential allows; nil is nothing, not everything
 	Source    string   // the service that a request came through, opaque; empty if direct
 	RequestID audit.RequestID
@@ -38,6 +38,8 @@ type CallerSpec struct {
 	CallerRequestID string
 	Address         netip.Addr
 	Metered         bool // the credential's uses are counted, and limited
+	// Person is what a person's session says beside; nil for all other actors.
+	Person *Person
 }
 
 // NewCaller makes a Caller of someone who has been authenticated.
@@ -70,9 +72,36 @@ func (c Caller) Metered() bool { return c.spec.Metered }
 // Scopes are what the caller's credential allows.
 func (c Caller) Scopes() []string { return slices.Clone(c.spec.Scopes) }
 
-// May reports whether the caller's credential carries the capability, or all of them.
+// How says how the caller was authenticated, and whether the glass was broken for it: it is in each entry.
+func (c Caller) How() string {
+	if c.spec.Person == nil || len(c.spec.Person.Lent) == 0 {
+		return c.spec.How
+	}
+	return c.spec.How + breakGlass
+}
+
+// breakGlass marks entries of callers with lent capabilities, whether they needed them or not.
+const breakGlass = " break-glass"
+
+// May reports whether the caller may do something now: by its credential, or because the glass was broken.
 func (c Caller) May(capability string) bool {
-	return slices.Contains(c.spec.Scopes, capability) || slices.Contains(c.spec.Scopes, Everything)
+	return c.Holds(capability) || c.spec.Person != nil && holds(c.spec.Person.Lent, capability)
+}
+
+// Holds reports whether the caller's credential carries the capability of itself. Who gives something away that lasts (a key,
+// a role, an invitation, a connection) must hold it: what break-glass lends cannot be handed on.
+func (c Caller) Holds(capability string) bool { return holds(c.spec.Scopes, capability) }
+
+func holds(capabilities []string, capability string) bool {
+	return slices.Contains(capabilities, capability) || slices.Contains(capabilities, Everything)
+}
+
+// Person is the person that acts; false for every other actor.
+func (c Caller) Person() (Person, bool) {
+	if c.spec.Person == nil {
+		return Person{}, false
+	}
+	return *c.spec.Person, true
 }
 
 // Everything is the capability of owner keys: whatever their organisation may do.

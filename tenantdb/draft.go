@@ -84,7 +84,7 @@ func (db *DB) Draft(ctx context.Context, c Caller, head Head, ev audit.Event) (D
 func (db *DB) draftAt(ctx context.Context, c Caller, head Head, ev audit.Event, at time.Time) (Draft, error) {
 	e := audit.Entry{
 		Version: audit.Version, Log: head.Log, ID: audit.NewEntryID(), Time: at, Type: ev.Type, Request: c.spec.RequestID, Actor: c.spec.Actor,
-		How: c.spec.How, Source: c.spec.Source, Target: ev.Target, Outcome: ev.Outcome, Decision: ev.Decision, Policy: ev.Policy, Public: ev.Public,
+		How: c.How(), Source: c.spec.Source, Target: ev.Target, Outcome: ev.Outcome, Decision: ev.Decision, Policy: ev.Policy, Public: ev.Public,
 	}
 	if e.Outcome == "" {
 		e.Outcome = audit.Done

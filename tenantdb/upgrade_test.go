@@ -22,7 +22,7 @@ import (
 
 // rowsOf puts a row into each table that a migration makes, as a server of that time would: a migration that comes later
 // meets them. Whoever adds a migration adds what its tables hold.
-var rowsOf = []func(t *testing.T, db *DB, c Caller){foundationRows, agentRows, keyRows}
+var rowsOf = []func(t *testing.T, db *DB, c Caller){foundationRows, agentRows, keyRows, peopleRows}
 
 func foundationRows(t *testing.T, db *DB, c Caller) {
 	t.Helper()
@@ -69,6 +69,40 @@ func keyRows(t *testing.T, db *DB, c Caller) {
 	if _, err := db.AppendSpending(t.Context(), []Draft{draft(t, db, h, "use")}, Spend{Tenant: c.Tenant(), Subject: "rate:a", Amount: 3, Window: time.Minute, Limit: 9}); err != nil {
 		t.Fatal(err)
 	}
+}
+
+func peopleRows(t *testing.T, db *DB, c Caller) {
+	t.Helper()
+	const ada, bob, group, other = `'0190b6f2-0000-7000-8000-0000000000a1'`, `'0190b6f2-0000-7000-8000-0000000000b0'`, `'0190b6f2-0000-7000-8000-0000000000c1'`, `gen_random_uuid()`
+	person := func(id, address string) string {
+		return `INSERT INTO avouch.person (tenant_id, person_id, profile, address, external, roles, created_at, verified_at) VALUES (avouch.tenant(), ` + id + `, '\x01', repeat('` + address + `', 26), repeat('` + address + `', 26), '{owner}', now(), now())`
+	}
+	inChange(t, db, c, []string{
+		`UPDATE avouch.organisation SET rules = '{"mfa":"required"}', region = 'eu'`,
+		person(ada, "a"), person(bob, "b"),
+		`UPDATE avouch.api_key SET person = ` + ada,
+		`INSERT INTO avouch.role (tenant_id, name, description, capabilities, created_at) VALUES (avouch.tenant(), 'keeper', 'x', '{keys:read}', now())`,
+		`INSERT INTO avouch.person_group (tenant_id, group_id, name, roles, created_at) VALUES (avouch.tenant(), ` + group + `, 'Keepers', '{keeper}', now())`,
+		`INSERT INTO avouch.group_member (tenant_id, group_id, person_id) VALUES (avouch.tenant(), ` + group + `, ` + ada + `)`,
+		`INSERT INTO avouch.invitation (tenant_id, invitation_id, profile, address, roles, invited_by, created_at, sent_at, expires_at) VALUES (avouch.tenant(), ` + other + `, '\x01', repeat('c', 26), '{member}', 'person:x', now(), now(), now())`,
+		`INSERT INTO avouch.link (tenant_id, link_id, digest, purpose, subject, data, created_at, expires_at) VALUES (avouch.tenant(), ` + other + `, sha256('l'), 'join', ` + other + `, '\x01', now(), now())`,
+		`INSERT INTO avouch.pending_change (tenant_id, change_id, body, asked_by, asked_at, due_at) VALUES (avouch.tenant(), ` + other + `, '{"a":1}', 'person:x', now(), now())`,
+		`INSERT INTO avouch.offboarding (tenant_id, person_id, removed_by, removed_at, request_id, ended) VALUES (avouch.tenant(), ` + bob + `, 'person:x', now(), ` + other + `, '{"sessions":1}')`,
+		`INSERT INTO avouch.password (tenant_id, person_id, hash, changed_at) VALUES (avouch.tenant(), ` + ada + `, '\x01', now())`,
+		`INSERT INTO avouch.factor (tenant_id, factor_id, person_id, kind, secret, credential, counter, created_at, confirmed_at) VALUES (avouch.tenant(), ` + other + `, ` + ada + `, 'passkey', '\x01', sha256(avouch.tenant()::text::bytea), 7, now(), now())`,
+		`INSERT INTO avouch.recovery_code (tenant_id, person_id, digest, used_at) VALUES (avouch.tenant(), ` + ada + `, sha256('r'), now())`,
+		`INSERT INTO avouch.attempt (tenant_id, digest, person_id, purpose, proofs, state, created_at, expires_at) VALUES (avouch.tenant(), sha256('a'), ` + ada + `, 'sign-in', '{password}', '\x01', now(), now())`,
+		`INSERT INTO avouch.session (tenant_id, session_id, person_id, kind, digest, description, methods, created_at, proved_at, expires_at, idle_seconds, mac) VALUES (avouch.tenant(), ` + other + `, ` + ada + `, 'browser', sha256(avouch.tenant()::text::bytea), '\x01', '{password,totp}', now(), now(), now(), 60, sha256('x'))`,
+		`INSERT INTO avouch.session_use (tenant_id, session_id, seen_at) SELECT tenant_id, session_id, now() FROM avouch.session`,
+		`INSERT INTO avouch.device (tenant_id, person_id, digest, created_at, expires_at) VALUES (avouch.tenant(), ` + ada + `, sha256('d'), now(), now())`,
+		`INSERT INTO avouch.spent (tenant_id, kind, value, expires_at) VALUES (avouch.tenant(), 'x', sha256('s'), now())`,
+		`INSERT INTO avouch.connection (tenant_id, connection_id, kind, name, config, enabled, configured_by, created_at) VALUES (avouch.tenant(), ` + group + `, 'oidc', 'Acme', '\x01', true, 'person:x', now())`,
+		`INSERT INTO avouch.domain (tenant_id, domain, token, connection_id, required, created_at, proved_at) VALUES (avouch.tenant(), 'acme.example', 'x', ` + group + `, true, now(), now())`,
+		`INSERT INTO avouch.identity (tenant_id, connection_id, subject, person_id, created_at) VALUES (avouch.tenant(), ` + group + `, repeat('s', 26), ` + ada + `, now())`,
+		`INSERT INTO avouch.break_glass (tenant_id, use_id, person_id, capabilities, reason, life_seconds, approval, asked_at, due_at) VALUES (avouch.tenant(), ` + other + `, ` + ada + `, '{keys:write}', '\x01', 60, 'person', now(), now())`,
+		`INSERT INTO avouch.glass_hook (tenant_id, secret, set_by, set_at) VALUES (avouch.tenant(), '\x01', 'person:x', now())`,
+		`INSERT INTO avouch.glass_review (tenant_id, week, uses, text, signed_by, signed_at) VALUES (avouch.tenant(), '2026-11-16', 1, '\x01', 'person:x', now())`,
+	})
 }
 
 func inChange(t *testing.T, db *DB, c Caller, statements []string) {

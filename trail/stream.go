@@ -181,7 +181,8 @@ func (f *feed) run(ctx context.Context) error {
 
 // counts reports whether the credential still counts. It is asked each Beat, and before entries are sent if the epoch has
 // moved: whatever takes a credential's right away moves it, in a commit that comes before each entry that follows. So
-// what is appended after a revocation's answer is not shown, and what is shown costs one read of the head's row.
+// what is appended after a revocation's answer is not shown, and what is shown costs one read of the head's row. A person's
+// session ends without moving it, and is asked about before all that is sent.
 func (f *feed) counts(ctx context.Context, entries bool) (bool, error) {
 	due := time.Since(f.asked) >= f.room.cfg.Streams.Beat
 	if f.room.cfg.Recheck == nil || !entries && !due {
@@ -191,7 +192,7 @@ func (f *feed) counts(ctx context.Context, entries bool) (bool, error) {
 	if err != nil {
 		return false, err
 	}
-	if !due && epoch == f.epoch {
+	if _, session := f.caller.Person(); !due && epoch == f.epoch && !session {
 		return true, nil
 	}
 	f.asked, f.epoch = time.Now(), epoch
