@@ -22,6 +22,8 @@ func need(c tenantdb.Caller, capability string) error {
 type authority struct {
 	caller tenantdb.Caller
 	key    *Use // the key that acts, with what limits it; nil if something else does
+	// held is what an acting person holds under the lock: one who has left or lost a role since their request came gives nothing away.
+	held *[]string
 	// bound is to whom the acting key was given, if keys of that owner share limits: what it makes and changes is that
 	// owner's too, or the limits would be worth nothing.
 	bound string
@@ -31,6 +33,13 @@ type authority struct {
 // was under way gives nothing away.
 func (r *Room) authorityOf(ctx context.Context, tx *tenantdb.ReadTx) (authority, error) {
 	a := authority{caller: tx.Caller()}
+	if p, ok := a.caller.Person(); ok && r.cfg.HeldBy != nil {
+		held, err := r.cfg.HeldBy(ctx, tx, p.ID)
+		if err != nil {
+			return a, err
+		}
+		a.held = &held
+	}
 	if a.caller.Actor().Kind != audit.ActorKey {
 		return a, nil
 	}
@@ -57,9 +66,27 @@ func (a authority) system() bool { return a.caller.Actor().Kind == audit.ActorSy
 
 func (a authority) may(capability string) bool {
 	if a.key == nil {
-		return a.system() || a.caller.May(capability)
+		p, _ := a.caller.Person()
+		return a.holds(capability) || slices.Contains(p.Lent, capability) && (a.held == nil || len(*a.held) > 0)
 	}
 	return slices.Contains(a.key.Scopes, capability) || slices.Contains(a.key.Scopes, tenantdb.Everything)
+}
+
+// holds is may without what break-glass lends: that cannot be handed on.
+func (a authority) holds(capability string) bool {
+	if a.key != nil {
+		return a.may(capability)
+	}
+	return a.system() || a.caller.Holds(capability) && (a.held == nil || slices.Contains(*a.held, capability) || slices.Contains(*a.held, tenantdb.Everything))
+}
+
+// person is who acts, or whose key does; zero if no person does.
+func (a authority) person() tenantdb.PersonID {
+	if a.key != nil {
+		return a.key.Person
+	}
+	p, _ := a.caller.Person()
+	return p.ID
 }
 
 // unlimited reports whether the acting key is its organisation itself, as the first one is: none that it came from may do more.
@@ -137,7 +164,7 @@ func (a authority) ends(ctx context.Context, tx *tenantdb.ReadTx, k Key) error {
 
 // covers refuses what reaches further than the caller itself: a key mints, changes and ends only what is narrower.
 func (a authority) covers(k Key) error {
-	if k.Kind == Owner && !(a.system() || a.key == nil && a.caller.May(tenantdb.Everything) || a.key != nil && a.key.Kind == Owner) {
+	if k.Kind == Owner && !(a.system() || a.key == nil && a.holds(tenantdb.Everything) || a.key != nil && a.key.Kind == Owner) {
 		return problem.New(problem.Denied, "Only an owner key may do this with an owner key.")
 	}
 	if a.bound != "" && k.GivenTo != a.bound {
@@ -147,7 +174,7 @@ func (a authority) covers(k Key) error {
 		return nil
 	}
 	for _, s := range k.Scopes {
-		if !a.may(s) {
+		if !a.holds(s) {
 			return problem.New(problem.Denied, "You lack the capability %s and cannot decide about a key that has it.", s)
 		}
 	}
@@ -173,6 +200,7 @@ func (a authority) covers(k Key) error {
 // own, also those that the acting key is given later: any number of children has together no more uses than the key that makes
 // them, and no more verifications a month.
 func (a authority) narrowed(k Key) Key {
+	k.Person = a.person()
 	if a.key == nil {
 		return k
 	}

@@ -90,4 +90,8 @@
 //     TestRevocationWithChildren, TestManyChildrenEndTogether, TestMoreChildrenThanEndAtOnce, TestLineageRoutes,
 //     TestKeyStateMachineSoak. To rotate, disable or outlive a key ends nothing that it made: TestRevocationOfOneKey. The API's
 //     own description says so: TestDescriptions.
+//  23. A key knows the person who made it, or the key that it came from, or rotated it, and ends when that person leaves, with all
+//     that came from it: TestKeysEndWithTheirPerson, org.TestOffboarding. A person gives a key nothing that they do not hold at
+//     that moment, and what break-glass lends never: TestPersonsKeysReachNoFurther, org.TestMeanwhile, org.TestLentIsNotHandedOn.
+//     What they lose later their keys keep, and are counted: org.TestRolesTakeEffectAtOnce.
 package apikey

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/avouch-dev/avouch/audit"
+	"github.com/avouch-dev/avouch/internal/problem"
 	"github.com/avouch-dev/avouch/internal/web"
 	"github.com/avouch-dev/avouch/tenantdb"
 )
@@ -213,6 +214,7 @@ type View struct {
 	AllowedCIDRs []string            `json:"allowed_cidrs" doc:"From where it can be used; empty is from anywhere"`
 	Replaces     *string             `json:"replaces" nullable:"true" doc:"The key that it was rotated from"`
 	ReplacedBy   *string             `json:"replaced_by" nullable:"true" doc:"The key that it was rotated to"`
+	Person       *tenantdb.PersonID  `json:"person" nullable:"true" doc:"The member who made it, or the key that it came from, or rotated it: it ends when they leave. Null if no member did"`
 	MadeBy       *string             `json:"made_by" nullable:"true" doc:"The key that asked for it. To revoke that ends this one only with children. Null if it was no key. A successor keeps its predecessor's."`
 	CreatedAt    time.Time           `json:"created_at"`
 	NotBefore    *time.Time          `json:"not_before" nullable:"true"`
@@ -233,7 +235,7 @@ func (r *Room) view(k Key) View {
 		CreatedAt: k.CreatedAt.UTC(), ExpiresAt: orNull(k.ExpiresAt.UTC()), DisabledAt: orNull(k.DisabledAt.UTC()), RevokedAt: orNull(k.RevokedAt.UTC()),
 		Version: k.Version, Owner: named(k.GivenTo), MaxUses: k.MaxUses, RateLimits: orEmpty(k.RateLimits), AllowedCIDRs: texts(k.AllowedCIDRs),
 		Replaces: named(k.Replaces), ReplacedBy: named(k.ReplacedBy), NotBefore: orNull(k.NotBefore.UTC()), LeakedAt: orNull(k.LeakedAt.UTC()),
-		MadeBy: named(k.MadeBy),
+		MadeBy: named(k.MadeBy), Person: person(k.Person),
 	}
 }
 
@@ -314,6 +316,7 @@ type listInput struct {
 	Status Status `query:"status" enum:"active,pending,disabled,expired,revoked" doc:"Only keys in this state"`
 	Owner  string `query:"owner" maxLength:"200" doc:"Only keys that were given to this one"`
 	MadeBy string `query:"made_by" maxLength:"64" doc:"Only keys that the key of this key_id made"`
+	Person string `query:"person" maxLength:"36" doc:"Only keys of this member"`
 }
 
 type listOutput struct {
@@ -332,7 +335,11 @@ func (r *Room) listed(ctx context.Context, c tenantdb.Caller, in *listInput) (*l
 	if !resumed {
 		from = nil
 	}
-	keys, err := r.List(ctx, c, Filter{in.Kind, in.Status, in.Owner, in.MadeBy}, from, in.Limit+1)
+	f := Filter{Kind: in.Kind, Status: in.Status, Owner: in.Owner, MadeBy: in.MadeBy}
+	if in.Person != "" && f.Person.UnmarshalText([]byte(in.Person)) != nil {
+		return nil, problem.New(problem.Invalid, "`person` is not the id of a member.")
+	}
+	keys, err := r.List(ctx, c, f, from, in.Limit+1)
 	if err != nil {
 		return nil, err
 	}

@@ -20,7 +20,7 @@ func (k Key) issuedAtNS() int64 { return k.CreatedAt.UnixMicro() * int64(time.Mi
 // What is inserted comes as JSON: of any number of keys it is one statement.
 const (
 	insertColumns = `key_id, kind, live, name, hint, scopes, resources, owners, metadata, monthly_quota, created_at, expires_at,
-   owner, not_before, max_uses, rate_limits, allowed_cidrs, shares, replaces, first_id, leaked_at, made_by, life_us`
+   owner, not_before, max_uses, rate_limits, allowed_cidrs, shares, replaces, first_id, leaked_at, made_by, life_us, person`
 
 	insertSQL = `INSERT INTO avouch.api_key
   (tenant_id, ` + insertColumns + `)
@@ -45,7 +45,7 @@ func columnsOf(k Key) map[string]any {
 		"owners": orEmpty(k.Owners), "metadata": metadata(k), "monthly_quota": k.MonthlyQuota, "created_at": k.CreatedAt, "expires_at": orNull(k.ExpiresAt),
 		"owner": k.GivenTo, "not_before": orNull(k.NotBefore), "max_uses": k.MaxUses, "rate_limits": orEmpty(k.RateLimits),
 		"allowed_cidrs": orEmpty(k.AllowedCIDRs), "shares": orEmpty(k.Shares), "replaces": named(k.Replaces), "first_id": named(k.first),
-		"leaked_at": orNull(k.LeakedAt), "made_by": named(k.MadeBy), "life_us": life,
+		"leaked_at": orNull(k.LeakedAt), "made_by": named(k.MadeBy), "life_us": life, "person": person(k.Person),
 	}
 }
 

@@ -42,12 +42,13 @@ type Key struct {
 	ExpiresAt    time.Time // zero is never
 	DisabledAt   time.Time
 	RevokedAt    time.Time
-	LeakedAt     time.Time // when it was last seen where no key may be, to the day
-	Replaces     string    // the key that it was rotated from
-	ReplacedBy   string    // the key that it was rotated to
-	Shares       []string  // the families of the keys that made it: it spends their meters and monthly quotas too
-	MadeBy       string    // the key that asked for it; none if something else did. A successor keeps its predecessor's
-	Noticed      int       // days before its end of which the owner was told last; 0 is not yet
+	LeakedAt     time.Time         // when it was last seen where no key may be, to the day
+	Replaces     string            // the key that it was rotated from
+	ReplacedBy   string            // the key that it was rotated to
+	Shares       []string          // the families of the keys that made it: it spends their meters and monthly quotas too
+	MadeBy       string            // the key that asked for it; none if something else did. A successor keeps its predecessor's
+	Person       tenantdb.PersonID // who made it, or the key that it came from, or rotated either; zero if no person did
+	Noticed      int               // days before its end of which the owner was told last; 0 is not yet
 	Version      int64
 	first        string         // the first generation's id, if that is another
 	uncut        *time.Duration // how long it was to live, if the key that rotated it ends sooner; 0 is for ever
@@ -109,14 +110,6 @@ func (k Key) Prefix() string {
 		return ""
 	}
 	return tag(k.Kind, k.Live)[:prefixSize]
-}
-
-// Capabilities lists what a key can be allowed to do, beside tenantdb.Everything, which only owner keys have.
-func Capabilities() []string {
-	return []string{
-		"agents:read", "agents:write", "audit:read", "audit:write", "keys:read", "keys:write", "organisation:read", "organisation:write",
-		"read:identity", "scopes:write", "verify",
-	}
 }
 
 // NewKey is a key to be made.
@@ -247,8 +240,8 @@ func (n *NewKey) checkScope(s string) error {
 		return ParseScope(s)
 	case s == tenantdb.Everything && n.Kind != Owner:
 		return errors.New("a service key cannot have *: name what the service needs")
-	case s != tenantdb.Everything && !slices.Contains(Capabilities(), s):
-		return fmt.Errorf("is no capability; there are %s", strings.Join(Capabilities(), ", "))
+	case s != tenantdb.Everything && !slices.Contains(tenantdb.Capabilities(), s):
+		return fmt.Errorf("is no capability; there are %s", strings.Join(tenantdb.Capabilities(), ", "))
 	}
 	return nil
 }

@@ -411,7 +411,7 @@ func TestEveryCapability(t *testing.T) {
 	must(t, second(f.room.Revoke(t.Context(), owner, endedKey.ID)))
 	before := f.state(t)
 	for capability, all := range f.doings(t, target.ID) {
-		others := slices.DeleteFunc(Capabilities(), func(s string) bool { return s == capability })
+		others := slices.DeleteFunc(tenantdb.Capabilities(), func(s string) bool { return s == capability })
 		for what, do := range all {
 			want(t, do(f.Caller(id, others...)), problem.Denied, what+" without "+capability)
 			if capability == "keys:write" {

@@ -33,7 +33,9 @@ type Config struct {
 	// Refused records the use of a key that does not work. A server bounds here what a flood of them writes to the log of
 	// the organisation whose key it was; nil writes each of them.
 	Refused func(ctx context.Context, c tenantdb.Caller, ev audit.Event) error
-	Now     func() time.Time // nil is time.Now
+	// HeldBy is what a person holds at this moment; nobody who is not active holds anything. Nil trusts the caller's session.
+	HeldBy func(ctx context.Context, tx *tenantdb.ReadTx, p tenantdb.PersonID) (capabilities []string, err error)
+	Now    func() time.Time // nil is time.Now
 	// Unhidden is a failpoint for tests: ids that nobody has are refused without the work that a wrong secret costs. False
 	// in a server.
 	Unhidden bool
@@ -248,7 +250,8 @@ type Filter struct {
 	Kind   Kind
 	Status Status
 	Owner  string
-	MadeBy string // the id of the key that made them
+	MadeBy string            // the id of the key that made them
+	Person tenantdb.PersonID // who made them
 }
 
 // Position is where a page of the list ends.

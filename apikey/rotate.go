@@ -116,6 +116,9 @@ func (r *Room) endReplaced(ctx context.Context, tx *tenantdb.Tx, k Key) (id stri
 func (a authority) successor(old Key, at time.Time) (k Key, cut bool) {
 	k = old
 	k.first, k.Replaces, k.Version, k.Noticed, k.LeakedAt = old.Family(), old.ID, 1, 0, time.Time{}
+	if who := a.person(); !who.IsZero() { // who has the new one in hand
+		k.Person = who
+	}
 	if a.self(old.ID) { // whoever has the old one has the new one
 		k.LeakedAt = old.LeakedAt
 	}

@@ -15,7 +15,7 @@ import (
 const columns = `k.key_id, k.kind, k.live, k.name, k.hint, k.scopes, k.resources, k.owners, k.metadata, k.monthly_quota,
   k.created_at, k.expires_at, k.disabled_at, k.revoked_at, k.version, k.owner, k.not_before, k.max_uses, k.rate_limits, k.allowed_cidrs, k.shares,
   coalesce(k.replaces, ''), coalesce(k.replaced_by, ''), coalesce(k.first_id, ''), k.leaked_at, coalesce(k.noticed, 0),
-  coalesce(k.made_by, ''), k.life_us`
+  coalesce(k.made_by, ''), k.life_us, coalesce(k.person, '00000000-0000-0000-0000-000000000000')`
 
 const loadSQL = `SELECT ` + columns + ` FROM avouch.api_key k WHERE k.tenant_id = $1 AND k.key_id = $2`
 
@@ -24,7 +24,7 @@ func scan(row pgx.Row, more ...any) (k Key, err error) {
 	var life *int64
 	err = row.Scan(append([]any{&k.ID, &k.Kind, &k.Live, &k.Name, &k.Hint, &k.Scopes, &k.Resources, &k.Owners, &k.Metadata, &k.MonthlyQuota,
 		&k.CreatedAt, &expires, &disabled, &revoked, &k.Version, &k.GivenTo, &begins, &k.MaxUses, &k.RateLimits, &k.AllowedCIDRs, &k.Shares,
-		&k.Replaces, &k.ReplacedBy, &k.first, &leaked, &k.Noticed, &k.MadeBy, &life}, more...)...)
+		&k.Replaces, &k.ReplacedBy, &k.first, &leaked, &k.Noticed, &k.MadeBy, &life, &k.Person}, more...)...)
 	if errors.Is(err, pgx.ErrNoRows) {
 		return k, problem.New(problem.Missing, "There is no such key.")
 	}
@@ -89,7 +89,7 @@ const listSQL = `SELECT ` + knownColumns + knownFrom + `
 WHERE k.tenant_id = $1 AND ($2 = '' OR k.kind = $2) AND ($3 = '' OR $3 = CASE
     WHEN k.revoked_at IS NOT NULL THEN 'revoked' WHEN k.disabled_at IS NOT NULL THEN 'disabled' WHEN k.expires_at <= $4 THEN 'expired'
     WHEN k.not_before > $4 THEN 'pending' ELSE 'active' END)
-  AND ($8 = '' OR k.owner = $8) AND ($9 = '' OR k.made_by = $9)
+  AND ($8 = '' OR k.owner = $8) AND ($9 = '' OR k.made_by = $9) AND ($10::uuid IS NULL OR k.person = $10)
   AND ($5::timestamptz IS NULL OR (k.created_at, k.key_id) < ($5, $6))
 ORDER BY k.created_at DESC, k.key_id DESC LIMIT $7`
 
@@ -99,7 +99,7 @@ func list(ctx context.Context, tx *tenantdb.ReadTx, f Filter, now time.Time, aft
 	if after != nil {
 		from, id = &after.CreatedAt, after.ID
 	}
-	rows, err := tx.Query(ctx, listSQL, tx.Tenant(), string(f.Kind), string(f.Status), now, from, id, limit, f.Owner, f.MadeBy)
+	rows, err := tx.Query(ctx, listSQL, tx.Tenant(), string(f.Kind), string(f.Status), now, from, id, limit, f.Owner, f.MadeBy, person(f.Person))
 	if err != nil {
 		return nil, err
 	}
