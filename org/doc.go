@@ -1,11 +1,12 @@
-// Package org is the organisations: the tenants that everything else belongs to, and the installation's own.
+// Package org is the organisations: the tenants that everything else belongs to, and the installation's own; and their people.
 //
 // What it promises:
 //
 //  1. An organisation comes into being whole or not at all: its keys, its log with the entry of its making, its quota and
 //     its first owner key: TestCreate, TestCreateIsWhole.
 //  2. Sign-up is closed unless the installation opens it: TestSignUp. Open, it is limited by the address of who asks:
-//     TestSignUpIsLimited, pace.TestPace, pace.TestPaceIsBounded.
+//     TestSignUpIsLimited, pace.TestPace, pace.TestPaceIsBounded. It may name the first owner, who gets a few mails an hour at
+//     most, with the same answer: TestFirstOwnerIsInvited.
 //  3. Only its own organisation:read and organisation:write see and change an organisation, from the version that they
 //     have read; nobody sees another: TestSettings, TestOtherTenant.
 //  4. The contact address is sealed in the database and private in the log: TestContactIsSealed.
@@ -18,5 +19,37 @@
 //  9. Its quota is the operator's to set, holds on every server as soon as that is acknowledged, and is told with what is
 //     used of it: TestQuota, TestUsed, server.TestQuotaOnAnotherServer. The operator sees all organisations: TestEach.
 //  10. Whether its verifications are shown in public is its own decision, and no at first: TestSettings,
-//     server.TestBadgeIsItsOwnDecision.
+//     server.TestBadgeIsItsOwnDecision. Its region is the operator's, of a closed list: TestRegion.
+//
+// Of people:
+//
+//  11. What somebody may do is the union of their roles' capabilities and of their groups', read at that instant:
+//     TestStanding, TestRolesTakeEffectAtOnce, TestGroups. The table of built-in roles is one function, and docs/people.md says
+//     the same: TestRolesAreDocumented.
+//  12. Nobody gives what they do not hold, and nobody decides about somebody who may do more: TestWhoDecidesAboutWhom,
+//     TestNobodyGivesWhatTheyDoNotHold, TestRolesAreBounded; also not what break-glass lends them: TestLentIsNotHandedOn; by no
+//     sequence of operations: TestNoWayToPowerSoak. It counts what they hold under the lock: TestMeanwhile.
+//  13. Owners are made and unmade by owners with a fresh proof: TestOwnersNeedAFreshProof, TestTransfer; never by a directory:
+//     TestDirectoriesTouchNoOwners. Once there was an owner who can act, there is one: TestLastOwnerStays,
+//     TestLastOwnerStaysWhateverComesAtOnce, TestNoWayToPowerSoak.
+//  14. Names and addresses of people are sealed for them alone, so that erasing a person erases them, and private in the log:
+//     TestPersonIsSealed, TestInvite. An address has one form: TestNormal, FuzzNormal. Everybody can change their own name:
+//     TestMe.
+//  15. Every operation needs its capability, and finds nothing of another organisation: TestEveryPermission,
+//     TestOtherTenantsPeople, TestPeopleRoutes.
+//  16. An invitation is mailed, lasts seven days, is accepted once, and gives what its inviter holds, when it is made and when it
+//     is accepted: TestInvite, TestOneOpenInvitation, TestResend, TestJoinOnce, TestInviterMustStillHoldIt, TestInviteOwner. It
+//     says nothing of what others know of the address: TestInvitedElsewhere.
+//  17. Whoever is removed has nothing left, in one transaction, or all: TestOffboarding, TestOffboardingIsWhole. Whoever is
+//     suspended is refused, and their sessions end: TestSuspendPerson.
+//  18. Owners, and whoever governs, need a second factor whatever the rules: TestWhoNeedsMFA, TestAllowedFactors. Rules that ask
+//     for more hold at once, and shut nobody out who makes them: TestRules, FuzzParseRules. Those that ask for less of a second
+//     factor take an owner in person, of which every owner is told, and a day: TestLoweringWaits, TestLoweringIsCancelled,
+//     TestWhatLowersMFA, TestWhatDoesNotLowerIsNoWeaker.
+//  19. Deleting ends access at once, can be undone by the operator for 30 days, and destroys the organisation's keys then; the log
+//     verifies as before: TestDelete, TestShred.
+//
+// A role that loses a capability takes it from people at once, and not from the keys that they made: a service that runs with one
+// would stop without anybody meaning that. Whoever makes the change is told how many there are, and finds them with
+// GET /api/v1/keys?person=.
 package org

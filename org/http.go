@@ -27,6 +27,10 @@ func (r *Room) Routes(api *web.API[tenantdb.Caller]) {
 			"It takes no `Idempotency-Key`: kept answers belong to a caller, and here is none yet. If the answer is lost, sign up again: " +
 			"the first organisation stays empty, and nobody has its key.",
 	}, r.signUp)
+	r.rulesRoutes(api)
+	r.peopleRoutes(api)
+	r.groupRoutes(api)
+	r.invitationRoutes(api)
 }
 
 // View is an organisation as its own clients see it.
@@ -40,12 +44,13 @@ type View struct {
 	MonthlyQuota  *int64            `json:"monthly_quota" nullable:"true" doc:"Verifications a month with owner keys, which the operator sets; null is unlimited"`
 	Used          *int64            `json:"used_this_month" nullable:"true" doc:"How many of them are used, in the month of UTC; null where they are unlimited, and not counted"`
 	Badge         bool              `json:"badge" doc:"Whether the public page /verified?service=<tenant_id> shows your name, and when you last verified an agent"`
+	Region        string            `json:"region" doc:"Where your data may be sent; empty is anywhere. The operator sets it"`
 	Version       int64             `json:"version" doc:"Counts the changes; the ETag"`
 }
 
 func view(o Organisation) View {
 	return View{
-		o.ID, o.Name, o.ContactEmail, o.CreatedAt.UTC(), int(o.TokenLifetime.Seconds()), o.LiveTokens, o.MonthlyQuota, o.Used, o.Badge, o.Version,
+		o.ID, o.Name, o.ContactEmail, o.CreatedAt.UTC(), int(o.TokenLifetime.Seconds()), o.LiveTokens, o.MonthlyQuota, o.Used, o.Badge, o.Region, o.Version,
 	}
 }
 
@@ -89,6 +94,9 @@ type signUpInput struct {
 	Body struct {
 		Name         string `json:"name" minLength:"1" maxLength:"200"`
 		ContactEmail string `json:"contact_email,omitempty" maxLength:"254" doc:"Where notices go"`
+		OwnerAddress string `json:"owner_address,omitempty" maxLength:"254" doc:"Who is to be the first owner: a link to join is mailed there, a few times an hour at most. The answer is the same in any case"`
+		OwnerName    string `json:"owner_name,omitempty" maxLength:"200"`
+		Region       string `json:"region,omitempty" maxLength:"32" doc:"One of the installation's regions, if it has some"`
 	}
 }
 
@@ -111,7 +119,9 @@ func (r *Room) signUp(ctx context.Context, _ tenantdb.Caller, in *signUpInput) (
 		err.RetryAfter = wait
 		return nil, err
 	}
-	made, err := r.Create(ctx, NewOrganisation{in.Body.Name, in.Body.ContactEmail, meta})
+	made, err := r.Create(ctx, NewOrganisation{
+		Name: in.Body.Name, ContactEmail: in.Body.ContactEmail, OwnerAddress: in.Body.OwnerAddress, OwnerName: in.Body.OwnerName, Region: in.Body.Region, Request: meta,
+	})
 	if err != nil {
 		return nil, err
 	}

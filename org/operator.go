@@ -2,11 +2,13 @@ package org
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
 	"github.com/avouch-dev/avouch/audit"
 	"github.com/avouch-dev/avouch/internal/problem"
+	"github.com/avouch-dev/avouch/keyring"
 	"github.com/avouch-dev/avouch/tenantdb"
 )
 
@@ -26,10 +28,13 @@ func (r *Room) suspension(ctx context.Context, by tenantdb.Caller, typ, reason s
 	if by.Tenant() == tenantdb.Platform {
 		return problem.New(problem.Invalid, "The installation's own organisation cannot be suspended.")
 	}
-	return r.operate(ctx, by, typ, reason, func(o *Organisation) (public []audit.Field, changed bool) {
-		changed = o.SuspendedAt.IsZero() != at.IsZero()
+	return r.operate(ctx, by, typ, reason, func(o *Organisation) ([]audit.Field, bool, error) {
+		if !o.DeletedAt.IsZero() {
+			return nil, false, problem.New(problem.Conflict, "The organisation is deleted: it can be restored until its keys are destroyed.")
+		}
+		changed := o.SuspendedAt.IsZero() != at.IsZero()
 		o.SuspendedAt = at
-		return nil, changed
+		return nil, changed, nil
 	})
 }
 
@@ -42,15 +47,15 @@ func (r *Room) SetQuota(ctx context.Context, by tenantdb.Caller, monthly *int64)
 	case monthly != nil && *monthly < 0:
 		return problem.New(problem.Invalid, "The quota is below zero.")
 	}
-	return r.operate(ctx, by, "organisation.quota_changed", "", func(o *Organisation) (public []audit.Field, changed bool) {
+	return r.operate(ctx, by, "organisation.quota_changed", "", func(o *Organisation) ([]audit.Field, bool, error) {
 		before, after := quota(o.MonthlyQuota), quota(monthly)
 		o.MonthlyQuota = monthly
-		return []audit.Field{{Name: "monthly_quota", Value: after}, {Name: "before", Value: before}}, after != before
+		return []audit.Field{{Name: "monthly_quota", Value: after}, {Name: "before", Value: before}}, after != before, nil
 	})
 }
 
 // operate makes an operator's change, which alters decisions, unless it changes nothing.
-func (r *Room) operate(ctx context.Context, by tenantdb.Caller, typ, reason string, change func(*Organisation) (public []audit.Field, changed bool)) error {
+func (r *Room) operate(ctx context.Context, by tenantdb.Caller, typ, reason string, change func(*Organisation) (public []audit.Field, changed bool, err error)) error {
 	switch {
 	case by.Actor().Kind != audit.ActorSystem:
 		return problem.New(problem.Denied, "Only the operator does this with organisations.")
@@ -61,15 +66,18 @@ func (r *Room) operate(ctx context.Context, by tenantdb.Caller, typ, reason stri
 	if err == nil {
 		err = r.cfg.Ring.Prepare(ctx, by.Tenant(), audit.SubjectID{})
 	}
+	if errors.Is(err, keyring.ErrDestroyed) {
+		return problem.New(problem.Conflict, "The organisation's keys are destroyed: nothing brings it back.")
+	}
 	if err == nil {
 		err = r.cfg.DB.Change(ctx, by, func(tx *tenantdb.Tx) (audit.Event, error) {
 			o, err := load(ctx, &tx.ReadTx, r.month())
 			if err != nil {
 				return audit.Event{}, err
 			}
-			public, changed := change(&o)
-			if !changed {
-				return audit.Event{}, nil
+			public, changed, err := change(&o)
+			if err != nil || !changed {
+				return audit.Event{}, err
 			}
 			e := audit.Event{Type: typ, Target: audit.Target{Kind: "organisation", ID: o.ID.String()}, Public: public, Alters: true}
 			if reason != "" {

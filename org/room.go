@@ -39,16 +39,36 @@ type Config struct {
 	// SignUpsPerHour is how many of them one address may make in an hour, on each server; 0 is DefaultSignUps, a negative
 	// one is unlimited.
 	SignUpsPerHour int
-	Now            func() time.Time // nil is time.Now
+	// Regions are the names of the regions that an organisation can be in; without any there are none.
+	Regions []string
+	// Link makes a secret link of a purpose for an invitation or a person, and gives its name, from which the mail derives it; it
+	// takes the place of an earlier one. Without it nobody can be invited.
+	Link func(ctx context.Context, tx *tenantdb.Tx, purpose string, subject [16]byte, life time.Duration) (link string, err error)
+	// Endings end what a person has in other rooms, by what it is: EndSessions, "api_keys", "factors". They run in the
+	// transaction that removes the person, by name; the report counts each.
+	Endings map[string]Ending
+	// KeysOf counts the keys in force that a person made; KeyHolds says what a key may do at this moment, and refuses one
+	// that is not in force.
+	KeysOf   func(ctx context.Context, tx *tenantdb.ReadTx, p PersonID) (int, error)
+	KeyHolds func(ctx context.Context, tx *tenantdb.ReadTx, key string) (capabilities []string, err error)
+	Now      func() time.Time // nil is time.Now
 }
+
+// Ending ends what a person has, and says how much that was. why is a word for the log.
+type Ending func(ctx context.Context, tx *tenantdb.Tx, p PersonID, why string) (ended int, err error)
+
+// EndSessions is the ending of sessions: it also runs when a person is suspended.
+const EndSessions = "sessions"
 
 // DefaultQuota is an organisation's verifications a month, unless the installation says otherwise.
 const DefaultQuota = 10_000
 
 // Room is the organisations.
 type Room struct {
-	cfg     Config
-	signUps *pace.Pace
+	cfg      Config
+	signUps  *pace.Pace
+	mails    *pace.Pace // of invitations to one address
+	inviting *pace.Pace // of one organisation, to whatever addresses
 }
 
 // New makes the room.
@@ -59,7 +79,7 @@ func New(cfg Config) *Room {
 	if cfg.SignUpsPerHour == 0 {
 		cfg.SignUpsPerHour = DefaultSignUps
 	}
-	return &Room{cfg: cfg, signUps: pace.New(cfg.SignUpsPerHour, time.Hour)}
+	return &Room{cfg: cfg, signUps: pace.New(cfg.SignUpsPerHour, time.Hour), mails: pace.New(mailsPerHour, time.Hour), inviting: pace.New(mostMailsPerHour, time.Hour)}
 }
 
 func (r *Room) instant() time.Time { return r.cfg.Now().UTC().Truncate(time.Microsecond) }
@@ -82,6 +102,9 @@ type Organisation struct {
 	MonthlyQuota  *int64 // verifications a month; nil is unlimited
 	Used          *int64 // of MonthlyQuota in this month; nil where it is unlimited, and nobody counts
 	Badge         bool   // whether /verified shows when it last verified an agent
+	Region        string // where its data may be sent; empty is anywhere
+	DeletedAt     time.Time
+	ShreddedAt    time.Time // when its keys were destroyed
 	Version       int64
 
 	contact []byte // ContactEmail, sealed
@@ -91,6 +114,9 @@ type Organisation struct {
 type NewOrganisation struct {
 	Name         string
 	ContactEmail string // may be empty
+	Region       string // one of Config.Regions, or empty
+	// OwnerAddress is whom to invite as its first owner; may be empty. OwnerName may be, too.
+	OwnerAddress, OwnerName string
 	// Request is the request of a stranger who signs up; zero if Avouch itself or its operator makes it.
 	Request web.RequestMeta
 }
@@ -105,12 +131,12 @@ type Created struct {
 // Create makes an organisation. The order is the argument: its keys come first, since nothing can be sealed without them;
 // a crash then leaves keys that nobody's data needs. All the rest is one transaction.
 func (r *Room) Create(ctx context.Context, n NewOrganisation) (Created, error) {
-	if err := check(&n.Name, &n.ContactEmail); err != nil {
+	if err := r.checkNew(n); err != nil {
 		return Created{}, err
 	}
 	made := Created{Organisation: Organisation{
 		ID: tenantdb.NewTenantID(), Name: n.Name, ContactEmail: n.ContactEmail, CreatedAt: r.instant(),
-		TokenLifetime: 24 * time.Hour, LiveTokens: 1000, MonthlyQuota: r.cfg.MonthlyQuota, Version: 1,
+		TokenLifetime: 24 * time.Hour, LiveTokens: 1000, MonthlyQuota: r.cfg.MonthlyQuota, Region: n.Region, Version: 1,
 	}}
 	if made.MonthlyQuota != nil {
 		made.Used = new(int64)
@@ -128,10 +154,35 @@ func (r *Room) Create(ctx context.Context, n NewOrganisation) (Created, error) {
 		}
 		return made.created(), err
 	})
+	if err == nil && n.OwnerAddress != "" {
+		err = r.inviteFirst(ctx, maker(made.ID, n.Request), n.OwnerAddress, n.OwnerName)
+	}
 	if err != nil {
 		return Created{}, fmt.Errorf("org.Create: %w", err)
 	}
 	return made, nil
+}
+
+// checkNew refuses, before anything is made, what would fail after it.
+func (r *Room) checkNew(n NewOrganisation) error {
+	if err := check(&n.Name, &n.ContactEmail); err != nil {
+		return err
+	}
+	if err := r.checkRegion(n.Region); err != nil || n.OwnerAddress == "" {
+		return err
+	}
+	if _, err := Normal(n.OwnerAddress); err != nil {
+		return err
+	}
+	if n.OwnerName != "" {
+		if err := checkName(n.OwnerName); err != nil {
+			return err
+		}
+	}
+	if r.cfg.Link == nil {
+		return problem.New(problem.Unavailable, "Nobody can be invited here at present.")
+	}
+	return nil
 }
 
 // maker is who makes an organisation: a stranger, or the operator.
@@ -183,8 +234,11 @@ func check(name, contact *string) error {
 
 // isAddress accepts a bare address: it goes into the headers of mail.
 func isAddress(s string) bool {
+	if len(s) > 254 { // before it is parsed, which takes longer the longer it is
+		return false
+	}
 	a, err := mail.ParseAddress(s)
-	return err == nil && a.Address == s && a.Name == "" && len(s) <= 254 && !strings.ContainsFunc(s, func(c rune) bool {
+	return err == nil && a.Address == s && a.Name == "" && !strings.ContainsFunc(s, func(c rune) bool {
 		return unicode.IsControl(c) || unicode.IsSpace(c) || c == '"'
 	})
 }
@@ -206,6 +260,9 @@ func (r *Room) open(ctx context.Context, o *Organisation) error {
 		return nil
 	}
 	b, err := r.cfg.Ring.Open(ctx, o.ID, contactItem, contactField, 0, o.contact)
+	if !o.ShreddedAt.IsZero() && errors.Is(err, keyring.ErrDestroyed) {
+		return nil
+	}
 	o.ContactEmail = string(b)
 	return err
 }
