@@ -17,6 +17,8 @@ type cell struct {
 	want    int                // the status of every answer
 	allowed bool               // whether every answer allows, else none
 	beside  func(*scene) chore // what runs at the same time
+	slow    bool               // so few answers that they are counted for longer
+	roomy   bool               // takes memory by hashing, for which the server has a bound of its own: another one runs after it
 }
 
 // key names a cell among the results.
@@ -43,6 +45,8 @@ const (
 	cellTwo       = "verify/two-servers/two-tenants"
 	cellExport    = "verify/beside/export"
 	cellEntries   = "verify/beside/entries"
+	cellSignIns   = "verify/beside/sign-ins"
+	cellSignIn    = "sign-in/password"
 	cellIssue     = "issue/one-tenant"
 	cellIssueWide = "issue/many-tenants"
 	cellKey       = "keys/verify"
@@ -79,6 +83,8 @@ func cells() []cell {
 	add(cell{name: cellTwo, servers: 2, feed: different, allowed: true}, 64, 512)
 	add(cell{name: cellExport, servers: 1, feed: different, allowed: true, beside: exports}, 64)
 	add(cell{name: cellEntries, servers: 1, feed: different, allowed: true, beside: walks}, 64)
+	add(cell{name: cellSignIns, servers: 1, feed: different, allowed: true, beside: signIns, roomy: true}, 16)
+	add(cell{name: cellSignIn, servers: 1, feed: func(s *scene) feed { return always(s.signIn()) }, slow: true, roomy: true}, 1)
 	add(cell{name: cellIssue, servers: 1, feed: (*scene).issueHot, want: http.StatusCreated}, 64)
 	add(cell{name: cellIssueWide, servers: 1, feed: (*scene).issueWide, want: http.StatusCreated}, 64)
 	add(cell{name: cellKey, servers: 1, feed: func(s *scene) feed { return always(s.verifyKey(s.given)) }, allowed: true}, 1, 16, 64)

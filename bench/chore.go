@@ -2,10 +2,13 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
 	"net/url"
+	"runtime"
+	"sync/atomic"
 )
 
 // chore is what runs over and over beside a measurement until its context ends. It counts what it did in done.
@@ -46,6 +49,28 @@ func walks(s *scene) chore {
 				return nil
 			}
 		}
+	}
+}
+
+// signIns has somebody sign in by a password, again and again: as many times at once as keep the server hashing, and one waits.
+func signIns(s *scene) chore {
+	return func(ctx context.Context, base string, done map[string]float64) error {
+		c := client{base, http.DefaultClient}
+		var in, away atomic.Int64
+		err := each(ctx, runtime.NumCPU(), func(ctx context.Context, _ int) error {
+			err := c.signIn(ctx, s.member)
+			if errors.Is(err, errCrowd) { // on a machine that is busy otherwise
+				away.Add(1)
+				return nil
+			}
+			in.Add(1)
+			return err
+		})
+		if err == nil {
+			done["sign_ins"] += float64(in.Load())
+			done["sign_ins_told_to_come_back"] += float64(away.Load())
+		}
+		return err
 	}
 }
 

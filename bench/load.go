@@ -69,9 +69,12 @@ func (t *tally) perSecond() float64 {
 	return float64(t.requests) / t.elapsed.Seconds()
 }
 
-// request is an HTTP/1.1 request as bytes. A request without a body is a GET.
-func request(method, host, path, key, body string) []byte {
+// request is an HTTP/1.1 request as bytes, with further lines of its head. A request without a body is a GET.
+func request(method, host, path, key, body string, more ...string) []byte {
 	head := fmt.Sprintf("%s %s HTTP/1.1\r\nHost: %s\r\n", method, path, host)
+	for _, line := range more {
+		head += line + "\r\n"
+	}
 	if key != "" {
 		head += "Authorization: Bearer " + key + "\r\n"
 	}

@@ -45,7 +45,10 @@ by that of one fdatasync in the same round. Memory is the server's, resident, at
   a server that has just started, so it knows none of them.
 - "two tenants": agent and service belong to different organisations, so each verification is in two logs.
 - "two servers": half of the connections go to each of two servers on one database.
-- "beside": without pause, the log of another organisation is exported, or that of the one which verifies read page by page.
+- "beside": without pause, the log of another organisation is exported, or that of the one which verifies read page by page, or
+  people sign in, as many as the server hashes passwords of.
+- "sign-in": by a password, from a known device, for four times as long. Memory while people sign in is not in the most
+  under any load: that of hashes has a bound of its own, which a test holds.
 - "/ Hydra", "/ OpenBao", "/ Unkey": these did not run here. Their rates, and their hello's, were measured when the targets
   were set (c=64, two cores shared with the generator); what is compared is each one's share of its own hello. Hydra and
   Unkey log nothing, OpenBao's audit file is never synced, Unkey's answers may be ten minutes old.

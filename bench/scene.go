@@ -17,6 +17,7 @@ type scene struct {
 	neighbour []neighbour
 	tokens    []string // issued and shown to no server yet
 	given     string   // a data key of the service's organisation
+	member    member   // of the organisation whose agents are verified
 	metered   string   // another, with a number of uses and a rate limit that are never reached
 }
 
@@ -68,6 +69,9 @@ func prepare(ctx context.Context, dev *program, tenants, tokens int) (*scene, er
 	if err := s.giveKeys(ctx, c); err != nil {
 		return nil, err
 	}
+	if s.member, err = c.join(ctx, s.owner); err != nil {
+		return nil, err
+	}
 	return s, each(ctx, tokens, func(ctx context.Context, i int) (err error) {
 		s.tokens[i], err = c.issue(ctx, s.owner, s.agents[i%hotAgents].ID)
 		return err
@@ -92,6 +96,15 @@ func (s *scene) verifyKey(key string) []byte {
 		panic(err) // strings always encode
 	}
 	return request("POST", s.host, "/api/v1/keys/verify", s.service, string(body))
+}
+
+// signIn is a request to sign in, from a device that is known.
+func (s *scene) signIn() []byte {
+	body, err := json.Marshal(s.member.asked())
+	if err != nil {
+		panic(err) // strings always encode
+	}
+	return request("POST", s.host, signInPath, "", string(body), "Cookie: "+s.member.device)
 }
 
 // verify is a request to verify a token.

@@ -153,6 +153,9 @@ func (s *stage) run(ctx context.Context, c cell) (r result, err error) {
 	if c.warm != nil {
 		l.warm = c.warm(s.scene)
 	}
+	if c.slow {
+		l.runFor *= 4
+	}
 	if c.fresh {
 		l.warmFor *= 2 // a process that has just started has more to get used to
 	}
@@ -179,6 +182,9 @@ func (s *stage) run(ctx context.Context, c cell) (r result, err error) {
 		return r, fmt.Errorf("%s: %w\n%s", c.key(), err, s.serve.lastWords())
 	}
 	r.fill(c, &t, before, after)
+	if c.roomy {
+		return r, s.restart(ctx)
+	}
 	return r, nil
 }
 

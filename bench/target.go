@@ -116,7 +116,20 @@ func (b *book) latencyRows() []row {
 			row{"read meanwhile, as " + cell.said, cell.unit, b.values(k, beside(cell.did)), 0, 0, false},
 		)
 	}
-	return rows
+	return append(rows, b.signInRows()...)
+}
+
+// signInRows are what people who sign in cost, and cost others: each of them has the server hash for a fifth of a second.
+func (b *book) signInRows() []row {
+	beside16, plain, alone := key{cellSignIns, 16}, key{cellDifferent, 16}, key{cellSignIn, 1}
+	return []row{
+		{"p99 of /verify, seen, two tenants, c=16, while people sign in back to back", "ms", b.values(beside16, p99), 50, 0, true},
+		{"the same / without", "x", b.ratios(beside16, p99, plain, p99), 0, 0, true},
+		{"/verify while people sign in / without, c=16", "x", b.ratios(beside16, perSecond, plain, perSecond), 0, 0, false},
+		{"sign-ins meanwhile", "/s", b.values(beside16, beside("sign_ins")), 0, 0, false},
+		{"sign-in by password, from a known device, one after another", "/s", b.values(alone, perSecond), 0, 0, false},
+		{"p50 of the same", "ms", b.values(alone, p50), 0, 0, true},
+	}
 }
 
 func (b *book) scaleRows() []row {
@@ -142,8 +155,8 @@ func (b *book) footprintRows() []row {
 	}
 	loaded := map[int]float64{}
 	for _, k := range b.keys() {
-		if k.name == cellHello {
-			continue
+		if k.name == cellHello || k.name == cellSignIns || k.name == cellSignIn {
+			continue // the memory of hashes has a bound of its own: strangers.TestSignInCrowdSoak
 		}
 		for round, mb := range b.byRound(k, megabytes) {
 			loaded[round] = max(loaded[round], mb)

@@ -1,17 +1,17 @@
 #!/usr/bin/env bash
-# The full counts, within an hour on two processors: every fuzz target for five minutes, and every test whose name ends with
+# The full counts, within an hour on two processors: every fuzz target for two minutes, and every test whose name ends with
 # Soak, with AVOUCH_SOAK=1. Whatever becomes of it, it leaves a summary under docs/measurements, to be committed, and no process.
 #
 #   FUZZ_TIME=5s AVOUCH_SOAK=0 scripts/soak.sh   rehearses with the counts of `make test`; its summary stays in .cache/soak
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
-each=${FUZZ_TIME:-5m}
+each=${FUZZ_TIME:-2m}
 export AVOUCH_SOAK=${AVOUCH_SOAK:-1}
 work=$PWD/.cache/soak
 title="Soak of $(date -u +%Y-%m-%d)"
 report=docs/measurements/soak-$(date -u +%Y-%m-%d).md
-if [ "$each $AVOUCH_SOAK" != "5m 1" ]; then
+if [ "$each $AVOUCH_SOAK" != "2m 1" ]; then
 	title="Rehearsal of the soak, not in full: $each of fuzzing a target, AVOUCH_SOAK=$AVOUCH_SOAK"
 	report=$work/rehearsal.md
 fi
@@ -110,7 +110,7 @@ while read -r dir; do
 done < <(grep -rl --include='*_test.go' --exclude-dir={.git,.cache,node_modules,testdata} '^func Test[A-Za-z0-9_]*Soak(' . | xargs -r -n1 dirname | sort -u)
 
 # The tests come first: they keep both processors busy by themselves, for as long as that takes on the day. Fuzzing takes
-# its time in four rounds, twenty minutes of the hour, whatever the machine does meanwhile.
+# its time in four rounds, eight minutes of the hour, whatever the machine does meanwhile.
 rounds=4
 jobs=$((($(wc -l <.cache/fuzz/targets) + rounds - 1) / rounds))
 seconds=${each%[sm]}

@@ -23,6 +23,7 @@ printf '== set-up\n'
 scripts/setup-postgres.sh || exit $? # nothing of worth runs without it, and its message says what to do
 if scripts/setup-node.sh; then echo "pass node" >>$steps; else echo "$missing node: see above" >>$steps; fi
 if scripts/setup-postgres18.sh >/dev/null; then echo "pass postgres 18" >>$steps; else echo "$missing postgres 18: see above" >>$steps; fi
+if scripts/setup-chromium.sh; then echo "pass chromium" >>$steps; else echo "$missing chromium: see above" >>$steps; fi
 if scripts/setup-tools.sh; then echo "pass tools" >>$steps; else echo "$missing tools: see above" >>$steps; fi
 
 race=-race
@@ -33,8 +34,8 @@ fi
 
 step lint scripts/lint.sh
 
-printf '== fuzz, %s a target\n' "${FUZZ_TIME:-5s}"
-scripts/fuzz.sh "${FUZZ_TIME:-5s}" | tee .cache/fuzz-results || true # a failure is in its lines
+printf '== fuzz, %s a target\n' "${FUZZ_TIME:-2s}"
+scripts/fuzz.sh "${FUZZ_TIME:-2s}" | tee .cache/fuzz-results || true # a failure is in its lines
 grep -E '^(pass|fail|skip) ' .cache/fuzz-results >>$steps || echo "fail fuzz: no result" >>$steps
 
 # Packages under test/ and bench/ measure time or only drive programs that they build: the race detector would slow what they

@@ -13,6 +13,8 @@ import (
 	"github.com/riverqueue/river"
 
 	"github.com/avouch-dev/avouch/internal/mail"
+	"github.com/avouch-dev/avouch/internal/sms"
+	"github.com/avouch-dev/avouch/policy"
 	"github.com/avouch-dev/avouch/tenantdb"
 )
 
@@ -49,6 +51,11 @@ func (s *Server) background() {
 	s.every(ctx, "uses of keys", time.Minute, s.Keys.Flush)
 	s.every(ctx, "digests of keys", 5*time.Second, s.Keys.Renew)
 	s.every(ctx, "keys that expire", time.Hour, s.notifyOfKeys)
+	s.every(ctx, "break-glass", time.Minute, s.settleGlass)
+	s.every(ctx, "reviews of break-glass", time.Hour, s.remindOfGlass)
+	s.every(ctx, "changes of rules that waited", time.Minute, s.applyDue)
+	s.every(ctx, "deleted organisations", time.Hour, s.shred)
+	s.every(ctx, "proofs of domains", 24*time.Hour, s.recheckDomains)
 	s.every(ctx, "health", time.Minute, s.examine)
 	s.every(ctx, "partitions", 6*time.Hour, s.DB.EnsurePartitions)
 	s.every(ctx, "expired tokens and answers", 6*time.Hour, s.purge)
@@ -78,8 +85,29 @@ func (s *Server) every(ctx context.Context, what string, interval time.Duration,
 func (s *Server) purge(ctx context.Context) error {
 	return s.forEach(ctx, "purge", func(c tenantdb.Caller) error {
 		_, err := s.Agents.Purge(ctx, c)
-		return errors.Join(err, forgetAnswers(ctx, s.DB, c))
+		return errors.Join(err, forgetAnswers(ctx, s.DB, c), s.SignIn.Purge(ctx, c), forgetSpent(ctx, s.DB, c))
 	})
+}
+
+// applyDue makes the changes of rules that waited for their time.
+func (s *Server) applyDue(ctx context.Context) error {
+	return s.forEach(ctx, "rules", func(c tenantdb.Caller) error {
+		_, err := s.Org.ApplyDue(ctx, c)
+		return err
+	})
+}
+
+// shred destroys the keys of organisations that were deleted long enough ago.
+func (s *Server) shred(ctx context.Context) error {
+	return s.forEach(ctx, "deletion", func(c tenantdb.Caller) error {
+		_, err := s.Org.Shred(ctx, c)
+		return err
+	})
+}
+
+// recheckDomains looks whether domains are still proved.
+func (s *Server) recheckDomains(ctx context.Context) error {
+	return s.forEach(ctx, "domains", func(c tenantdb.Caller) error { return s.SSO.Recheck(ctx, c) })
 }
 
 // notifyOfKeys tells each organisation of keys that expire soon.
@@ -106,11 +134,9 @@ func (s *Server) forEach(ctx context.Context, part string, fn func(tenantdb.Call
 
 func (s *Server) startJobs(ctx context.Context) {
 	workers := river.NewWorkers()
-	sender := s.sender
-	if sender == nil {
-		sender = noSender{}
-	}
-	river.AddWorker(workers, &mail.Worker{Route: func(context.Context, mail.Job) (mail.Sender, error) { return sender, nil }, Resolve: s.resolve})
+	river.AddWorker(workers, &mail.Worker{Route: s.route, Resolve: s.resolve})
+	river.AddWorker(workers, &sms.Worker{Route: s.routeText, Resolve: s.Factors.Text})
+	river.AddWorker(workers, &policy.HookWorker{Glass: s.Glass})
 	stop, err := s.DB.StartJobs(ctx, s.log, workers, nil)
 	if err != nil {
 		s.log.ErrorContext(ctx, "jobs are not worked on", "error", err)

@@ -1,6 +1,7 @@
 package server
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net/netip"
@@ -10,6 +11,9 @@ import (
 	"github.com/avouch-dev/avouch/agent"
 	"github.com/avouch-dev/avouch/internal/mail"
 	"github.com/avouch-dev/avouch/internal/secret"
+	"github.com/avouch-dev/avouch/internal/sms"
+	"github.com/avouch-dev/avouch/signin"
+	"github.com/avouch-dev/avouch/signin/password"
 )
 
 // Config is how a server is set up. Each field is a flag of `avouch serve`, and has the environment variable of its env
@@ -50,12 +54,29 @@ type Config struct {
 	SecurityEmail string      `env:"AVOUCH_SECURITY_CONTACT" help:"Contact of /.well-known/security.txt: a mailto: or https: address."`
 	OperatorEmail string      `env:"AVOUCH_OPERATOR_EMAIL" help:"Where incidents of the installation itself are mailed."`
 	Mail          mail.Config `embed:"" prefix:"mail-"`
+	SMS           sms.Config  `embed:"" prefix:"sms-"`
+	RegionsFile   string      `env:"AVOUCH_REGIONS_FILE" help:"File with the regions and their senders of mail and text messages, readable by its owner alone."`
+
+	Breached password.BreachedConfig `embed:"" prefix:"breached-"`
+
+	HardwareRootsFile string   `name:"hardware-key-roots-file" env:"AVOUCH_HARDWARE_KEY_ROOTS_FILE" help:"Certificates, PEM, of makers whose attestation proves that a passkey is in hardware. Without it, none counts as hardware."`
+	HardwareModels    []string `name:"hardware-key-models" env:"AVOUCH_HARDWARE_KEY_MODELS" help:"The models of these makers that count, by AAGUID. All, if none is named."`
+
+	OutboundNetworks []string `env:"AVOUCH_OUTBOUND_NETWORKS" help:"Networks beside the public internet where providers and approval systems of organisations may be."`
+	OutboundCAFile   string   `name:"outbound-ca-file" env:"AVOUCH_OUTBOUND_CA_FILE" help:"Authorities beside the system's of those whom organisations name, PEM."`
+	DNSServer        string   `name:"dns-server" env:"AVOUCH_DNS_SERVER" help:"Name server, host:port, that is asked for the records by which organisations prove their domains. The system's, if none is named."`
 
 	// Development is set by `avouch dev`: plain HTTP on loopback, no quotas, a page that shows the mail that was sent.
 	Development bool   `kong:"-"`
 	Version     string `kong:"-"`
 
 	clock clock `kong:"-"` // for tests; the zero clock is the real one
+	quick bool  `kong:"-"` // for tests: passwords are hashed in no time
+	// lookupTXT asks DNS in place of the system's resolver: for tests, which ask nobody.
+	lookupTXT func(ctx context.Context, name string) ([]string, error) `kong:"-"`
+
+	// Strangers is for tests, and nil in a server: it changes what rooms are set up with that strangers come to.
+	Strangers func(*password.Config, *signin.Config) `kong:"-"`
 }
 
 // settings are what a Config means.
@@ -105,7 +126,15 @@ func (c *Config) settings(listen string) (s settings, err error) {
 	if !isContact(c.SecurityEmail) {
 		return s, fmt.Errorf("%w: AVOUCH_SECURITY_CONTACT is not an address with its scheme, such as mailto:security@example.com or https://example.com/security", ErrConfig)
 	}
-	for _, p := range c.TrustedProxies {
+	if s.proxies, err = prefixes(c.TrustedProxies); err != nil {
+		return s, fmt.Errorf("%w: AVOUCH_TRUSTED_PROXIES: %w", ErrConfig, err)
+	}
+	return s, nil
+}
+
+// prefixes reads networks, of which an address is one.
+func prefixes(texts []string) (all []netip.Prefix, err error) {
+	for _, p := range texts {
 		if !strings.Contains(p, "/") {
 			if a, err := netip.ParseAddr(p); err == nil {
 				p = netip.PrefixFrom(a, a.BitLen()).String()
@@ -113,11 +142,11 @@ func (c *Config) settings(listen string) (s settings, err error) {
 		}
 		prefix, err := netip.ParsePrefix(p)
 		if err != nil {
-			return s, fmt.Errorf("%w: AVOUCH_TRUSTED_PROXIES: %q is neither an address nor a network", ErrConfig, p)
+			return nil, fmt.Errorf("%q is neither an address nor a network", p)
 		}
-		s.proxies = append(s.proxies, prefix.Masked())
+		all = append(all, prefix.Masked())
 	}
-	return s, nil
+	return all, nil
 }
 
 // isContact reports whether RFC 9116 takes it as a Contact, or it is empty.

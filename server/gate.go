@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net/http"
+	"slices"
 	"strings"
 
 	"github.com/avouch-dev/avouch/apikey"
@@ -22,8 +23,11 @@ func (s *Server) authenticate(r *http.Request, meta web.RequestMeta) (tenantdb.C
 	return c, err
 }
 
-// prove says who sent a request: by an API key, or by an agent's token, which may come in X-Agent-Token too.
+// prove says who sent a request: by a session, by an API key, or by an agent's token, which may come in X-Agent-Token too.
 func (s *Server) prove(r *http.Request, meta web.RequestMeta) (tenantdb.Caller, error) {
+	if c, is, err := s.Sessions.Authenticate(r.Context(), r, meta); is {
+		return c, err
+	}
 	credential := apikey.FromHeader(r.Header)
 	if credential == "" && r.Header.Get("Authorization") == "" {
 		credential = strings.TrimSpace(strings.TrimPrefix(r.Header.Get("X-Agent-Token"), "Bearer "))
@@ -66,11 +70,18 @@ func allow(_ context.Context, c tenantdb.Caller, capability string) error {
 	return problem.New(problem.Denied, "This needs the capability %s, which the credential does not have.", capability)
 }
 
-// recheck says whether a caller that was let in some time ago would be let in now. A key is looked up again; an agent
-// opens no streams.
+// recheck says whether a caller whose stream of the log was opened some time ago might open it now. Agents open none.
 func (s *Server) recheck(ctx context.Context, c tenantdb.Caller) error {
-	if c.Actor().Kind != audit.ActorKey {
-		return problem.New(problem.Denied, "Only keys may keep a stream open.")
+	switch c.Actor().Kind {
+	case audit.ActorKey:
+	case audit.ActorPerson:
+		now, err := s.Sessions.Again(ctx, c)
+		if err != nil {
+			return err
+		}
+		return allow(ctx, now, "audit:read")
+	default:
+		return problem.New(problem.Denied, "Only keys and people may keep a stream open.")
 	}
 	k, err := s.Keys.Get(ctx, tenantdb.System(c.Tenant(), "stream"), c.Actor().ID)
 	if err != nil {
@@ -78,6 +89,9 @@ func (s *Server) recheck(ctx context.Context, c tenantdb.Caller) error {
 	}
 	if k.Status(s.now()) != apikey.Active || !k.AllowedFrom(c.Address()) {
 		return apikey.Refused()
+	}
+	if !slices.Contains(k.Scopes, "audit:read") && !slices.Contains(k.Scopes, tenantdb.Everything) {
+		return problem.New(problem.Denied, "The key may not read the log any more.")
 	}
 	o, err := s.Org.Get(ctx, tenantdb.System(c.Tenant(), "stream"))
 	if err != nil {
@@ -99,7 +113,7 @@ func (s *Server) refused(ctx context.Context, meta web.RequestMeta, c *tenantdb.
 	}
 	s.traces.recent.sent(ctx, sender) // operations that authenticate for themselves say here whom they refused
 	switch {
-	case p.Kind == problem.Internal || p.Kind == problem.Unavailable && !known:
+	case p.Kind == problem.Internal || p.Kind == problem.Unavailable && !known && !p.Busy:
 		return
 	case !known:
 		s.denials.nobodys(meta.Address, p.Kind)

@@ -3,6 +3,7 @@ package server
 import (
 	"bufio"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"hash/crc32"
 	"io"
@@ -318,6 +319,19 @@ func TestDevelopmentInbox(t *testing.T) {
 	}
 	if one := n.get(t, "/dev/inbox/1", "").want(t, http.StatusOK); !strings.Contains(one.Raw, id) || strings.Contains(one.Raw, key) {
 		t.Errorf("the message is %s", one.Raw)
+	}
+	// The page of a site whose own name leads to this machine is told nothing.
+	for host, status := range map[string]int{"evil.example": 403, "evil.example:7070": 403, "localhost.evil.example": 403, "localhost": 200, "[::1]:7070": 200, "127.0.0.1": 200} {
+		req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, n.url+"/dev/inbox/1", nil)
+		must(t, err)
+		req.Host = host
+		got, err := n.client.Do(req)
+		must(t, err)
+		said, err := io.ReadAll(got.Body)
+		must(t, errors.Join(err, got.Body.Close()))
+		if got.StatusCode != status || strings.Contains(string(said), id) != (status == 200) {
+			t.Errorf("as %s: %d: %s", host, got.StatusCode, said)
+		}
 	}
 	production := s.start(t)
 	production.get(t, "/dev/inbox", "").want(t, http.StatusNotFound)

@@ -2,7 +2,6 @@ package server
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
 	"net/http"
@@ -14,27 +13,39 @@ import (
 	"github.com/avouch-dev/avouch/apikey"
 	"github.com/avouch-dev/avouch/incident"
 	"github.com/avouch-dev/avouch/internal/mail"
+	"github.com/avouch-dev/avouch/internal/problem"
+	"github.com/avouch-dev/avouch/internal/region"
+	"github.com/avouch-dev/avouch/internal/sms"
 	"github.com/avouch-dev/avouch/internal/web"
 	"github.com/avouch-dev/avouch/tenantdb"
 )
 
-// openMail chooses how notices leave: by SMTP if a server is named, into a page in development, and else not at all.
-func (s *Server) openMail(context.Context) error {
+// openMail chooses how notices leave: by SMTP if a server is named, into a page in development, and else not at all. What
+// belongs to a region leaves by that region's own.
+func (s *Server) openMail(context.Context) (err error) {
 	if s.cfg.OperatorEmail != "" {
 		if _, err := netmail.ParseAddress(s.cfg.OperatorEmail); err != nil {
 			return fmt.Errorf("%w: AVOUCH_OPERATOR_EMAIL is not an e-mail address", ErrConfig)
 		}
 	}
+	var anywhere region.Anywhere
 	switch {
 	case s.cfg.Mail.Server != "":
-		sender, err := mail.NewSMTP(s.cfg.Mail)
-		if err != nil {
+		if anywhere.Mail, err = mail.NewSMTP(s.cfg.Mail); err != nil {
 			return fmt.Errorf("%w: %w", ErrConfig, err)
 		}
-		s.sender = sender
 	case s.cfg.Development:
 		s.inbox = mail.NewInbox(inboxPath, time.Now)
-		s.sender = s.inbox
+		anywhere.Mail = s.inbox
+	}
+	if anywhere.SMS, err = sms.New(s.cfg.SMS); err != nil {
+		return fmt.Errorf("%w: %w", ErrConfig, err)
+	}
+	if anywhere.SMS == nil && s.inbox != nil {
+		anywhere.SMS = sms.Caught(s.inbox)
+	}
+	if s.senders, err = region.Open(s.cfg.RegionsFile, anywhere); err != nil {
+		return fmt.Errorf("%w: AVOUCH_REGIONS_FILE: %w", ErrConfig, err)
 	}
 	return nil
 }
@@ -46,16 +57,56 @@ func (s *Server) inboxPages() {
 		return
 	}
 	for id, path := range map[string]string{"dev-inbox": inboxPath, "dev-inbox-message": inboxPath + "/{message}"} {
-		s.api.Mount(web.Op{ID: id, Method: http.MethodGet, Path: path}, s.inbox)
+		s.api.Mount(web.Op{ID: id, Method: http.MethodGet, Path: path}, s.here(s.inbox))
 	}
 }
 
-// noSender leaves notices in the queue, where they are tried again as often as mail.Job says.
-type noSender struct{}
+// here refuses what asks for another host than this machine, where there is no TLS: any site could let its own name lead here,
+// and its page read the links and codes in the mail.
+func (s *Server) here(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if s.cert == nil && !s.cfg.loopback(r.Host) && r.Host != s.set.public.Host {
+			s.api.Refuse(w, r, problem.New(problem.Denied, "The mail that was caught is shown at %s%s alone.", s.URL(), inboxPath))
+			return
+		}
+		next.ServeHTTP(w, r)
+	})
+}
 
-// Send refuses.
-func (noSender) Send(context.Context, mail.Message) error {
-	return errors.New("no mail server is configured: set AVOUCH_MAIL_SERVER")
+// Inbox is where mail is caught in development; nil otherwise.
+func (s *Server) Inbox() *mail.Inbox { return s.inbox }
+
+// Regions are the names of the regions that an organisation can be in.
+func (s *Server) Regions() []string { return s.senders.Names() }
+
+// route finds by whom an organisation's mail is sent: by its region's server alone, if it has a region.
+func (s *Server) route(ctx context.Context, j mail.Job) (mail.Sender, error) {
+	name, err := s.regionOf(ctx, j.Tenant)
+	if err != nil {
+		return nil, err
+	}
+	return s.senders.Mail(name)
+}
+
+// routeText is route of text messages.
+func (s *Server) routeText(ctx context.Context, j sms.Job) (sms.Sender, error) {
+	name, err := s.regionOf(ctx, j.Tenant)
+	if err != nil {
+		return nil, err
+	}
+	return s.senders.SMS(name)
+}
+
+func (s *Server) regionOf(ctx context.Context, tenant string) (string, error) {
+	t, err := tenantdb.ParseTenantID(tenant)
+	if err != nil {
+		return "", fmt.Errorf("server.regionOf: %w", err)
+	}
+	name, err := regionOf(ctx, s.DB, tenantdb.System(t, "notice"))
+	if err != nil {
+		return "", fmt.Errorf("server.regionOf: %w", err)
+	}
+	return name, nil
 }
 
 // resolve finds, when a notice is sent, to whom and what it says.
@@ -109,7 +160,7 @@ func (s *Server) resolve(ctx context.Context, j mail.Job) (to string, data any, 
 		}
 		return o.ContactEmail, data, nil
 	}
-	return "", nil, fmt.Errorf("server.resolve: no template %q", j.Template)
+	return s.resolvePeople(ctx, c, o, j)
 }
 
 // keysLeft is a count of keys for people: more than a number were not counted.

@@ -11,6 +11,7 @@ import (
 
 	"github.com/avouch-dev/avouch/audit"
 	"github.com/avouch-dev/avouch/internal/problem"
+	"github.com/avouch-dev/avouch/internal/web"
 	"github.com/avouch-dev/avouch/tenantdb"
 )
 
@@ -87,6 +88,12 @@ func TestRefusalsOfNobodyAreCounted(t *testing.T) {
 	n.call(t, from("192.0.2.7", ask{Method: "GET", Path: "/api/v1/keys", Key: "avk_live_nonsense"})).want(t, http.StatusUnauthorized)
 	n.call(t, from("192.0.2.7", ask{Method: "DELETE", Path: "/api/v1/keys", Key: acme.key})).want(t, http.StatusMethodNotAllowed)
 	n.call(t, from("2001:db8::1", ask{Method: "GET", Path: "/api/v1/nothing", Key: acme.key})).want(t, http.StatusNotFound)
+	away := problem.New(problem.Unavailable, "It may be the log that is away.")
+	busy := problem.New(problem.Unavailable, "Too many at once.")
+	busy.Busy = true
+	for _, p := range []*problem.Error{away, busy, busy} {
+		n.refused(t.Context(), web.RequestMeta{Address: netip.MustParseAddr("192.0.2.8")}, nil, "sign-in", p)
+	}
 	n.denials.flush(t.Context())
 	got := map[string]string{}
 	for _, e := range n.entries(t, tenantdb.Platform, "requests.refused")[clean:] {
@@ -95,7 +102,7 @@ func TestRefusalsOfNobodyAreCounted(t *testing.T) {
 			t.Errorf("the entry is %+v", e.Entry)
 		}
 	}
-	want := map[string]string{"192.0.2.7 unauthenticated": "4", "192.0.2.7 invalid": "1", "2001:db8::1 missing": "1"}
+	want := map[string]string{"192.0.2.7 unauthenticated": "4", "192.0.2.7 invalid": "1", "192.0.2.8 unavailable": "2", "2001:db8::1 missing": "1"}
 	if fmt.Sprint(got) != fmt.Sprint(want) {
 		t.Errorf("counted %v, want %v", got, want)
 	}

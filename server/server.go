@@ -19,10 +19,19 @@ import (
 	"github.com/avouch-dev/avouch/apikey"
 	"github.com/avouch-dev/avouch/incident"
 	"github.com/avouch-dev/avouch/internal/mail"
+	"github.com/avouch-dev/avouch/internal/region"
 	"github.com/avouch-dev/avouch/internal/web"
 	"github.com/avouch-dev/avouch/keyring"
 	"github.com/avouch-dev/avouch/org"
 	"github.com/avouch-dev/avouch/policy"
+	"github.com/avouch-dev/avouch/signin"
+	"github.com/avouch-dev/avouch/signin/link"
+	"github.com/avouch-dev/avouch/signin/mfa"
+	"github.com/avouch-dev/avouch/signin/pages"
+	"github.com/avouch-dev/avouch/signin/password"
+	"github.com/avouch-dev/avouch/signin/scim"
+	"github.com/avouch-dev/avouch/signin/session"
+	"github.com/avouch-dev/avouch/signin/sso"
 	"github.com/avouch-dev/avouch/tenantdb"
 	"github.com/avouch-dev/avouch/trail"
 	"github.com/avouch-dev/avouch/verify"
@@ -30,32 +39,41 @@ import (
 
 // Server is an Avouch server: the rooms, wired.
 type Server struct {
-	cfg      Config
-	set      settings
-	log      *slog.Logger
-	metrics  *prometheus.Registry
-	traces   *traces
-	Platform *keyring.Platform
-	Ring     *keyring.Ring
-	DB       *tenantdb.DB
-	Signing  *keyring.Signing
-	Org      *org.Room
-	Keys     *apikey.Room
-	Agents   *agent.Room
-	Policy   *policy.Room
-	Verify   *verify.Room
-	Trail    *trail.Room
-	Incident *incident.Room
-	sender   mail.Sender
-	inbox    *mail.Inbox
-	api      *web.API[tenantdb.Caller]
-	denials  *denials
-	health   health
-	cert     *certificate // nil without TLS
-	beside   []*http.Server
-	stopped  context.CancelFunc
-	work     sync.WaitGroup
-	stopJobs func(context.Context) error
+	cfg       Config
+	set       settings
+	log       *slog.Logger
+	metrics   *prometheus.Registry
+	traces    *traces
+	Platform  *keyring.Platform
+	Ring      *keyring.Ring
+	DB        *tenantdb.DB
+	Signing   *keyring.Signing
+	Org       *org.Room
+	Keys      *apikey.Room
+	Agents    *agent.Room
+	Policy    *policy.Room
+	Verify    *verify.Room
+	Trail     *trail.Room
+	Incident  *incident.Room
+	Glass     *policy.Glass
+	Links     *link.Links
+	Passwords *password.Room
+	Factors   *mfa.Room
+	Sessions  *session.Room
+	SignIn    *signin.Room
+	SSO       *sso.Room
+	SCIM      *scim.Room
+	outbound  *http.Client
+	senders   *region.Senders
+	inbox     *mail.Inbox
+	api       *web.API[tenantdb.Caller]
+	denials   *denials
+	health    health
+	cert      *certificate // nil without TLS
+	beside    []*http.Server
+	stopped   context.CancelFunc
+	work      sync.WaitGroup
+	stopJobs  func(context.Context) error
 	// operating is for an operator's command, which may have to mend what a server must not start with.
 	operating bool
 }
@@ -86,7 +104,7 @@ func (s *Server) open(ctx context.Context) (err error) {
 			return fmt.Errorf("%w: %w", ErrConfig, err)
 		}
 	}
-	for _, open := range []func(context.Context) error{s.openMail, s.openKeys, s.openRooms, s.openBeside} {
+	for _, open := range []func(context.Context) error{s.openMail, s.openOutbound, s.openKeys, s.openRooms, s.openBeside} {
 		if err := open(ctx); err != nil {
 			return err
 		}
@@ -122,7 +140,7 @@ func (s *Server) openKeys(ctx context.Context) (err error) {
 
 // openAPIKeys makes the room of keys.
 func (s *Server) openAPIKeys() error {
-	cfg := apikey.Config{DB: s.DB, Ring: s.Ring, ServiceQuota: limit(s.cfg.ServiceQuota), KeysPerOwner: s.cfg.KeysPerOwner, UnknownPerMinute: s.cfg.UnknownKeys, Refused: s.keyRefused, Now: s.now}
+	cfg := apikey.Config{DB: s.DB, Ring: s.Ring, ServiceQuota: limit(s.cfg.ServiceQuota), KeysPerOwner: s.cfg.KeysPerOwner, UnknownPerMinute: s.cfg.UnknownKeys, Refused: s.keyRefused, HeldBy: s.heldBy, Now: s.now}
 	if s.cfg.KeysPerOwner < 0 {
 		return fmt.Errorf("%w: AVOUCH_KEYS_PER_OWNER is below zero", ErrConfig)
 	}
@@ -156,8 +174,10 @@ func (s *Server) openRooms(ctx context.Context) (err error) {
 	if err := s.openAPIKeys(); err != nil {
 		return err
 	}
+	s.Links = link.New(s.DB, s.Ring, s.now)
 	s.Org = org.New(org.Config{
 		DB: s.DB, Ring: s.Ring, FirstKey: s.Keys, MonthlyQuota: limit(s.cfg.TenantQuota), SignUp: s.cfg.SignUp, SignUpsPerHour: s.cfg.signUps(),
+		Regions: s.senders.Names(), Link: s.link, Endings: s.endings(), KeysOf: s.Keys.KeysOf, KeyHolds: s.Keys.Holds, Now: s.now,
 	})
 	if err := s.Org.EnsurePlatform(ctx); err != nil {
 		return fmt.Errorf("server.Open: %w", err)
@@ -176,6 +196,10 @@ func (s *Server) openRooms(ctx context.Context) (err error) {
 	s.Trail = trail.New(trail.Config{
 		DB: s.DB, Sealer: s.Ring, Host: s.set.public.Host, Log: s.log, Raise: s.raise, Recheck: s.recheck, Spans: s.traces.recent.of,
 	})
+	s.openGlass()
+	if err := s.openPeople(); err != nil {
+		return err
+	}
 	s.Verify = verify.New(verify.Config{DB: s.DB, Keys: s.Keys, Tokens: s.Agents.Checker(), Signing: s.Signing, Issuer: issuer})
 	return nil
 }
@@ -194,8 +218,15 @@ func (s *Server) routes() {
 	s.Policy.Routes(s.api)
 	s.Keys.Routes(s.api)
 	s.Org.Routes(s.api)
+	s.SignIn.Routes(s.api)
+	s.Sessions.Routes(s.api)
+	s.Factors.Routes(s.api)
+	s.SSO.Routes(s.api)
+	s.SCIM.Routes(s.api)
+	s.Glass.Routes(s.api)
 	s.Trail.Routes(s.api)
 	s.Incident.Routes(s.api)
+	pages.Routes(s.api)
 	s.wellKnown()
 	s.inboxPages()
 	s.probes()

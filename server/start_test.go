@@ -50,10 +50,12 @@ func TestRefusesToStart(t *testing.T) {
 		"no certificate":      {func(c *Config) { c.TLSCertFile, c.TLSKeyFile = "gone.pem", "gone.pem" }, []string{"AVOUCH_TLS_CERT_FILE", "no such file"}},
 		"bad proxy":           {func(c *Config) { c.TrustedProxies = []string{"10.0.0.0/8", "load-balancer"} }, []string{"AVOUCH_TRUSTED_PROXIES", `"load-balancer"`}},
 		"bad collector":       {func(c *Config) { c.OTLPCAFile, c.OTLPEndpoint = s.keyFile(), "https://127.0.0.1:1" }, []string{"AVOUCH_OTLP_CA_FILE"}},
+		"bad name server":     {func(c *Config) { c.DNSServer = "9.9.9.9" }, []string{"AVOUCH_DNS_SERVER", `"9.9.9.9"`}},
 		"bad contact":         {func(c *Config) { c.SecurityEmail = "security@avouch.example" }, []string{"AVOUCH_SECURITY_CONTACT", "mailto:"}},
 		"two contacts":        {func(c *Config) { c.SecurityEmail = "mailto:a@b.example\nContact: mailto:c@d.example" }, []string{"AVOUCH_SECURITY_CONTACT"}},
 		"taken address":       {func(c *Config) { c.MetricsListen = taken }, []string{"AVOUCH_METRICS_LISTEN", "in use"}},
 		"open profiler":       {func(c *Config) { c.PprofListen = "0.0.0.0:6060" }, []string{"AVOUCH_PPROF_LISTEN", "loopback"}},
+		"no regions there":    {func(c *Config) { c.RegionsFile = "nowhere" }, []string{"AVOUCH_REGIONS_FILE", "nowhere"}},
 		"mail in the clear":   {func(c *Config) { c.Mail.Server, c.Mail.From, c.Mail.TLS = "mail.example:25", "a@b.example", "none" }, []string{"AVOUCH_MAIL_TLS"}},
 	} {
 		t.Run(name, func(t *testing.T) {

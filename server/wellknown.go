@@ -21,17 +21,26 @@ var tags = []web.Tag{
 	{Name: "Scopes", Description: "What agents may be allowed to do."},
 	{Name: "Keys", Description: "The credentials of owners and services."},
 	{Name: "Organisation", Description: "The organisation that a key belongs to."},
+	{Name: "People", Description: "The members of your organisation, their groups, roles and invitations."},
+	{Name: "Sign-in", Description: "How people prove who they are, and what they prove it with."},
+	{Name: "Sessions", Description: "What came of a sign-in: in browsers a cookie, in programs tokens."},
+	{Name: "Single sign-on", Description: "Identity providers of your organisation, and the domains of its addresses."},
+	{Name: "SCIM", Description: "What a directory of your organisation says who is a member."},
+	{Name: "Break-glass", Description: "What is lent to a person for a while, with a reason, by somebody else, and looked at afterwards."},
 	{Name: "Audit", Description: "The log: everything that happened, in order, tamper-evident."},
 }
 
 // wellKnown serves what others look for at fixed places.
 func (s *Server) wellKnown() {
-	for id, path := range map[string]string{"jwks": "/.well-known/jwks.json", "jwks-api": "/api/v1/.well-known/jwks.json"} {
+	keys := func(id, path string, serve http.HandlerFunc) {
 		s.api.Mount(web.Op{ID: id, Method: http.MethodGet, Path: path}, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			w.Header().Set("Access-Control-Allow-Origin", "*")
-			s.Signing.ServeJWKS(w, r)
+			serve(w, r)
 		}))
 	}
+	keys("jwks", "/.well-known/jwks.json", s.Signing.ServeJWKS)
+	keys("jwks-api", "/api/v1/.well-known/jwks.json", s.Signing.ServeJWKS)
+	keys("people-jwks", "/.well-known/people-jwks.json", s.Signing.ServePeopleJWKS)
 	s.api.Mount(web.Op{ID: "security-txt", Method: http.MethodGet, Path: "/.well-known/security.txt"}, http.HandlerFunc(s.securityTxt))
 	s.api.Mount(web.Op{ID: "avouch-json", Method: http.MethodGet, Path: "/.well-known/avouch.json"}, http.HandlerFunc(s.describe))
 }
@@ -54,7 +63,7 @@ func (s *Server) securityTxt(w http.ResponseWriter, _ *http.Request) {
 func (s *Server) describe(w http.ResponseWriter, _ *http.Request) {
 	w.Header().Set("Cache-Control", "public, max-age=600")
 	writeJSON(w, "application/json", map[string]any{
-		"issuer": s.URL(), "jwks_uri": s.URL() + "/.well-known/jwks.json", "verify_endpoint": s.URL() + "/api/v1/verify",
+		"issuer": s.URL(), "jwks_uri": s.URL() + "/.well-known/jwks.json", "people_jwks_uri": s.URL() + "/.well-known/people-jwks.json", "verify_endpoint": s.URL() + "/api/v1/verify",
 		"openapi": s.URL() + "/openapi.json", "version": s.cfg.Version, "token_signing_alg_values_supported": []string{"ES256"},
 	})
 }

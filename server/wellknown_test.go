@@ -76,13 +76,13 @@ func TestDescription(t *testing.T) {
 		t.Errorf("%v", a.Header)
 	}
 	for name, want := range map[string]string{
-		"issuer": n.URL(), "jwks_uri": n.URL() + "/.well-known/jwks.json", "verify_endpoint": n.URL() + "/api/v1/verify", "openapi": n.URL() + "/openapi.json", "version": "test",
+		"issuer": n.URL(), "jwks_uri": n.URL() + "/.well-known/jwks.json", "people_jwks_uri": n.URL() + "/.well-known/people-jwks.json", "verify_endpoint": n.URL() + "/api/v1/verify", "openapi": n.URL() + "/openapi.json", "version": "test",
 	} {
 		if a.text(name) != want {
 			t.Errorf("%s is %q, want %q", name, a.text(name), want)
 		}
 	}
-	for _, name := range []string{"jwks_uri", "openapi"} {
+	for _, name := range []string{"jwks_uri", "people_jwks_uri", "openapi"} {
 		n.get(t, strings.TrimPrefix(a.text(name), n.URL()), "").want(t, http.StatusOK)
 	}
 	n.call(t, ask{Method: "POST", Path: strings.TrimPrefix(a.text("verify_endpoint"), n.URL()), Body: map[string]any{}}).want(t, http.StatusUnauthorized)

@@ -54,7 +54,7 @@ func state(s string) cell {
 		return cell{s, good}
 	case "suspended", "disabled", "expired":
 		return cell{s, warn}
-	case "revoked", "denied", "failed":
+	case "revoked", "denied", "failed", "deleted", "destroyed":
 		return cell{s, bad}
 	}
 	return cell{s, plain}

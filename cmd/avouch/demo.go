@@ -16,14 +16,14 @@ import (
 // demonstrator acts for an organisation of the demo, as its owner could.
 func demonstrator(t tenantdb.TenantID) tenantdb.Caller { return tenantdb.System(t, "demo") }
 
-// demonstrate makes what is missing of the demo: two organisations, their keys, an agent and a token of it that has not
+// demonstrate makes what is missing of the demo: two organisations, their keys, a person, an agent and a token of it that has not
 // expired. Each part is kept as soon as it is made: a key is shown once.
 func demonstrate(ctx context.Context, s *server.Server, r *ready, keep func() error) error {
 	for _, step := range []struct {
 		done bool
 		make func(context.Context, *server.Server, *ready) error
 	}{
-		{r.TenantID != "", demoOwner}, {r.ServiceTenantID != "", demoService}, {r.ServiceKey != "", demoServiceKey}, {r.AgentID != "", demoAgent},
+		{r.TenantID != "", demoOwner}, {r.OwnerPassword != "", demoPassword}, {r.OwnerID != "", demoPerson}, {r.ServiceTenantID != "", demoService}, {r.ServiceKey != "", demoServiceKey}, {r.AgentID != "", demoAgent},
 	} {
 		if step.done {
 			continue

@@ -9,7 +9,6 @@ import (
 	"io"
 	"log/slog"
 	"net"
-	"net/url"
 	"os"
 	"os/signal"
 	"path/filepath"
@@ -20,6 +19,7 @@ import (
 	"github.com/avouch-dev/avouch/internal/devpg"
 	"github.com/avouch-dev/avouch/internal/mail"
 	"github.com/avouch-dev/avouch/internal/secret"
+	"github.com/avouch-dev/avouch/internal/sms"
 	"github.com/avouch-dev/avouch/keyring"
 	"github.com/avouch-dev/avouch/server"
 	"github.com/avouch-dev/avouch/tenantdb"
@@ -28,16 +28,16 @@ import (
 // devCmd is `avouch dev`: everything in one directory.
 type devCmd struct {
 	Dir     string `env:"AVOUCH_DEV_DIR" default:".avouch" type:"path" help:"Directory of the keys, the key store and the private PostgreSQL. Made if it is missing."`
-	Listen  string `env:"AVOUCH_LISTEN" default:"127.0.0.1:7070" help:"Address to listen on. Port 0 takes a free one, and the same again at the next start."`
+	Listen  string `env:"AVOUCH_LISTEN" default:"localhost:7070" help:"Address to listen on. Of localhost it is both, 127.0.0.1 and ::1. Port 0 takes a free one, and the same again at the next start."`
 	TLSCert string `name:"tls-cert" env:"AVOUCH_TLS_CERT_FILE" help:"Certificate chain, PEM: serve HTTPS."`
 	TLSKey  string `name:"tls-key" env:"AVOUCH_TLS_KEY_FILE" help:"Its private key, PEM."`
 }
 
 // Help is the long text.
 func (*devCmd) Help() string {
-	return "Runs all of Avouch from one directory, with a PostgreSQL of its own, two organisations, their keys and an agent to try it with. " +
+	return "Runs all of Avouch from one directory, with a PostgreSQL of its own, two organisations, their keys, an agent and an owner who can sign in, to try it with. " +
 		"It makes no outbound connection. It comes back with its data after a restart, however it ended. " +
-		"The variables of avouch serve hold here too, but for those of mail, quotas, sign-up, and of what is in the directory."
+		"The variables of avouch serve hold here too, but for those of mail, text messages, quotas, sign-up, and of what is in the directory."
 }
 
 // ready is what `avouch dev --json` prints, and dev.json holds.
@@ -45,6 +45,9 @@ type ready struct {
 	URL              string `json:"url"`
 	TenantID         string `json:"tenant_id"`
 	OwnerKey         string `json:"owner_key"`
+	OwnerID          string `json:"owner_id"` // the person
+	OwnerAddress     string `json:"owner_address"`
+	OwnerPassword    string `json:"owner_password"`
 	ServiceTenantID  string `json:"service_tenant_id"`
 	ServiceOwnerKey  string `json:"service_owner_key"`
 	ServiceKey       string `json:"service_key"`
@@ -74,12 +77,12 @@ func (c *devCmd) run(ctx context.Context, out io.Writer, log *slog.Logger, asJSO
 	if err != nil {
 		return err
 	}
-	l, err := c.listen(before)
+	listeners, err := c.listen(before)
 	if err != nil {
 		return err
 	}
-	defer l.Close()
-	if err := c.guarded(l); err != nil {
+	defer closeAll(listeners)
+	if err := c.guarded(listeners[0]); err != nil {
 		return err
 	}
 	if err := os.MkdirAll(c.Dir, 0o700); err != nil {
@@ -100,7 +103,7 @@ func (c *devCmd) run(ctx context.Context, out io.Writer, log *slog.Logger, asJSO
 	if err := c.makeKey(); err != nil {
 		return err
 	}
-	return c.serve(ctx, pg, l, before, out, log, asJSON)
+	return c.serve(ctx, pg, listeners, before, out, log, asJSON)
 }
 
 // prepare makes the database, or brings it up to this release.
@@ -114,7 +117,8 @@ func prepare(ctx context.Context, pg *devpg.Cluster) error {
 	return nil
 }
 
-func (c *devCmd) serve(ctx context.Context, pg *devpg.Cluster, l net.Listener, before ready, out io.Writer, log *slog.Logger, asJSON bool) error {
+func (c *devCmd) serve(ctx context.Context, pg *devpg.Cluster, listeners []net.Listener, before ready, out io.Writer, log *slog.Logger, asJSON bool) error {
+	l := listeners[0]
 	issuer, err := c.issuer(ctx, pg, l)
 	if err != nil {
 		return err
@@ -129,7 +133,7 @@ func (c *devCmd) serve(ctx context.Context, pg *devpg.Cluster, l net.Listener, b
 	}
 	defer s.Close()
 	now := before
-	now.URL, now.DatabaseURL, now.AdminDatabaseURL = address(l, c.TLSCert != ""), pg.URL("avouch_server", devDatabase), pg.URL(devpg.Superuser, devDatabase)
+	now.URL, now.DatabaseURL, now.AdminDatabaseURL = c.address(l, issuer), pg.URL("avouch_server", devDatabase), pg.URL(devpg.Superuser, devDatabase)
 	if err := demonstrate(ctx, s, &now, func() error { return c.remember(now) }); err != nil {
 		return lacks("the demo could not be made: %w", err)
 	}
@@ -140,10 +144,13 @@ func (c *devCmd) serve(ctx context.Context, pg *devpg.Cluster, l net.Listener, b
 		return err
 	}
 	if issuer != now.URL {
-		log.InfoContext(ctx, "tokens and DIDs go on naming the address of the first start", "issuer", issuer)
+		log.InfoContext(ctx, "tokens, DIDs and mail go on naming the address of the first start", "issuer", issuer)
+	}
+	if ok, why := s.Factors.Passkeys(); !ok {
+		log.InfoContext(ctx, "passkeys cannot be tried in this directory, but in a new one (--dir) on localhost", "why", why)
 	}
 	go keepRunning(ctx, pg, log)
-	return s.Serve(ctx, l)
+	return answer(ctx, s, listeners)
 }
 
 // issuer is the address of the first start, wherever later ones listen: every token and DID names it. The database alone
@@ -153,10 +160,10 @@ func (c *devCmd) issuer(ctx context.Context, pg *devpg.Cluster, l net.Listener) 
 	if err != nil {
 		return "", lacks("%w", err)
 	}
-	issuer := cmp.Or(fixed, address(l, c.TLSCert != ""))
+	issuer := cmp.Or(fixed, c.address(l, ""))
 	if strings.HasPrefix(issuer, "http:") && !onLoopback(l) {
 		return "", misused("the tokens and DIDs of %s name %s, which is for this machine only, and --listen %s is reached over the network: "+
-			"listen on 127.0.0.1, or begin another directory with --dir", c.Dir, issuer, c.Listen)
+			"listen on localhost, or begin another directory with --dir", c.Dir, issuer, c.Listen)
 	}
 	return issuer, nil
 }
@@ -172,23 +179,19 @@ func (c *devCmd) guarded(l net.Listener) error {
 		}
 	case !onLoopback(l):
 		return misused("--listen %s (AVOUCH_LISTEN) is reached over the network, where keys and tokens would travel in clear: "+
-			"give --tls-cert and --tls-key, or listen on 127.0.0.1", c.Listen)
+			"give --tls-cert and --tls-key, or listen on localhost", c.Listen)
 	}
 	return nil
 }
 
-func onLoopback(l net.Listener) bool {
-	at, ok := l.Addr().(*net.TCPAddr)
-	return ok && at.IP.IsLoopback()
-}
-
-// config is what the variables of `avouch serve` say, but for what follows from the directory, and for mail, which is caught.
+// config is what the variables of `avouch serve` say, but for what follows from the directory, and for mail and text messages, which
+// are caught.
 func (c *devCmd) config(database, issuer string) (server.Config, error) {
 	cfg, err := environment()
 	cfg.DatabaseURL, cfg.KeyStore = database, filepath.Join(c.Dir, "keystore")
 	cfg.PlatformKeyFile, cfg.PlatformKey = c.keyFile(), secret.String{}
 	cfg.Listen, cfg.PublicURL, cfg.TLSCertFile, cfg.TLSKeyFile = c.Listen, issuer, c.TLSCert, c.TLSKey
-	cfg.Mail, cfg.OperatorEmail = mail.Config{}, "operator@avouch.example"
+	cfg.Mail, cfg.SMS, cfg.OperatorEmail = mail.Config{}, sms.Config{}, "operator@avouch.example"
 	cfg.SignUp, cfg.TenantQuota, cfg.ServiceQuota, cfg.Development = true, -1, -1, true
 	return cfg, err
 }
@@ -246,39 +249,6 @@ func (c *devCmd) write(name string, content []byte) error {
 	return nil
 }
 
-// listen takes the address that was asked for. Asked for any free port, it takes the one of the last start if it can:
-// the issuer of every token that exists names it.
-func (c *devCmd) listen(before ready) (net.Listener, error) {
-	if host, port, err := net.SplitHostPort(c.Listen); err == nil && port == "0" && before.URL != "" {
-		if u, err := url.Parse(before.URL); err == nil {
-			if l, err := net.Listen("tcp", net.JoinHostPort(host, cmp.Or(u.Port(), "0"))); err == nil {
-				return l, nil
-			}
-		}
-	}
-	l, err := net.Listen("tcp", c.Listen)
-	if err != nil {
-		return nil, c.notListening(before, err)
-	}
-	return l, nil
-}
-
-func (c *devCmd) notListening(before ready, err error) error {
-	host, port, splitErr := net.SplitHostPort(c.Listen)
-	switch {
-	case splitErr != nil:
-		return misused("--listen (AVOUCH_LISTEN) is host:port, such as 127.0.0.1:7070, and not %q", c.Listen)
-	case !errors.Is(err, syscall.EADDRINUSE):
-		return lacks("cannot listen on %s: %w; choose another address with --listen (AVOUCH_LISTEN)", c.Listen, err)
-	}
-	who := " by another program"
-	if u, err := url.Parse(before.URL); err == nil && u.Host == c.Listen {
-		who = ", perhaps by an avouch dev that runs in " + c.Dir + " already"
-	}
-	return lacks("port %s of %s is taken%s: choose another with --listen %s, or any free one with --listen %s (or AVOUCH_LISTEN)",
-		port, host, who, net.JoinHostPort(host, "PORT"), net.JoinHostPort(host, "0"))
-}
-
 // keepRunning starts PostgreSQL again if it ends by itself, and does not give up: what keeps it from starting, such as a
 // full disk, may pass.
 func keepRunning(ctx context.Context, pg *devpg.Cluster, log *slog.Logger) {
@@ -311,10 +281,21 @@ func greet(out io.Writer, r ready, dir string, asJSON bool) error {
 	}
 	says := strings.NewReplacer(
 		"{url}", r.URL, "{service_key}", r.ServiceKey, "{agent_token}", r.AgentToken, "{owner_key}", r.OwnerKey, "{service}", r.ServiceTenantID,
-		"{database}", r.DatabaseURL, "{avouch}", os.Args[0], "{file}", filepath.Join(dir, "dev.json"),
+		"{sign_in}", signsIn(r), "{database}", r.DatabaseURL, "{avouch}", os.Args[0], "{file}", filepath.Join(dir, "dev.json"),
 	).Replace(welcome)
 	_, err := io.WriteString(out, says)
 	return err
+}
+
+// signsIn tells whoever has a browser how to sign in; nothing where the demo's owner could not be made.
+func signsIn(r ready) string {
+	if r.OwnerID == "" {
+		return ""
+	}
+	return "Sign in as a person, the owner of Acme Robotics: " + r.URL + "/sign-in\n" +
+		"  e-mail    " + r.OwnerAddress + "\n" +
+		"  password  " + r.OwnerPassword + "\n" +
+		"The first sign-in sets up a second factor; codes by e-mail arrive at " + r.URL + "/dev/inbox.\n\n"
 }
 
 // encode writes one JSON object on one line, with addresses as they are.
@@ -328,7 +309,8 @@ const welcome = `
 Avouch runs at {url}  (API: {url}/docs)
 
 Two organisations are set up: Acme Robotics owns an agent, and Harbour Data runs a service that the agent calls.
-Try, in another terminal:
+
+{sign_in}Try, in another terminal:
 
 1. As the service, ask whether to let the agent in:
 
@@ -346,5 +328,5 @@ Try, in another terminal:
 What anybody can see of the service: {url}/verified?service={service}
 Mail is caught, and not sent:        {url}/dev/inbox
 
-The keys are in {file}, readable by you alone. Stop with Ctrl-C; everything is there at the next start.
+The keys and the password are in {file}, readable by you alone. Stop with Ctrl-C; everything is there at the next start.
 `

@@ -23,11 +23,13 @@ func TestDevScripts(t *testing.T) {
 	dir, r := startDev(t)
 	testscript.Run(t, testscript.Params{
 		Dir: "testdata/dev", RequireExplicitExec: true, RequireUniqueNames: true, Cmds: commands(),
+		Condition: func(name string) (bool, error) { return name == "ipv6" && hasIPv6(), nil },
 		Setup: func(env *testscript.Env) error {
 			for name, value := range map[string]string{
 				"TZ": "UTC", "AVOUCH_URL": r.URL, "OWNER_KEY": r.OwnerKey, "SERVICE_OWNER_KEY": r.ServiceOwnerKey, "SERVICE_KEY": r.ServiceKey, "AGENT": r.AgentID,
 				"AGENT_TOKEN": r.AgentToken, "TENANT": r.TenantID, "SERVICE_TENANT": r.ServiceTenantID, "DATABASE_URL": r.DatabaseURL, "ADMIN_URL": r.AdminDatabaseURL,
 				"PLATFORM_KEY_FILE": filepath.Join(dir, "keys", "platform.key"), "KEY_STORE": filepath.Join(dir, "keystore"), "AVOUCH_API_KEY": r.OwnerKey,
+				"OWNER_ADDRESS": r.OwnerAddress, "OWNER_PASSWORD": r.OwnerPassword,
 			} {
 				env.Setenv(name, value)
 			}
@@ -91,7 +93,7 @@ func startDev(t *testing.T) (data string, r ready) {
 func TestDevHonoursVariables(t *testing.T) {
 	own := []string{
 		"Listen", "DatabaseURL", "PlatformKeyFile", "PlatformKey", "KeyStore", "PublicURL", "TLSCertFile", "TLSKeyFile", "SignUp", "TenantQuota", "ServiceQuota",
-		"OperatorEmail", "Mail",
+		"OperatorEmail", "Mail", "SMS",
 	}
 	fields := reflect.TypeFor[server.Config]()
 	for i := range fields.NumField() {
@@ -101,6 +103,7 @@ func TestDevHonoursVariables(t *testing.T) {
 	}
 	t.Setenv("AVOUCH_SIGN_UP", "false")
 	t.Setenv("AVOUCH_MAIL_SERVER", "mail.example:25")
+	t.Setenv("AVOUCH_SMS_PROVIDER", "twilio")
 	served, err := environment()
 	if err != nil {
 		t.Fatal(err)
@@ -112,7 +115,7 @@ func TestDevHonoursVariables(t *testing.T) {
 	honoured := 0
 	for i := range fields.NumField() {
 		f := fields.Field(i)
-		if f.Tag.Get("env") == "" && f.Name != "Mail" {
+		if f.Tag.Get("env") == "" && f.Name != "Mail" && f.Name != "SMS" {
 			continue
 		}
 		same := reflect.DeepEqual(reflect.ValueOf(served).Field(i).Interface(), reflect.ValueOf(got).Field(i).Interface())

@@ -17,8 +17,10 @@ import (
 	"github.com/avouch-dev/avouch/incident"
 	"github.com/avouch-dev/avouch/internal/mail"
 	"github.com/avouch-dev/avouch/internal/secret"
+	"github.com/avouch-dev/avouch/internal/sms"
 	"github.com/avouch-dev/avouch/keyring"
 	"github.com/avouch-dev/avouch/server"
+	"github.com/avouch-dev/avouch/signin/password"
 	"github.com/avouch-dev/avouch/tenantdb"
 )
 
@@ -29,13 +31,17 @@ type doctorCmd struct {
 	PlatformKeyFile  string        `env:"AVOUCH_PLATFORM_KEY_FILE" help:"File with the platform key."`
 	KeyStore         string        `env:"AVOUCH_KEY_STORE" help:"Directory of the organisations' keys."`
 	OperatorEmail    string        `env:"AVOUCH_OPERATOR_EMAIL" help:"Where incidents of the installation itself are mailed."`
-	MailServer       string        `env:"AVOUCH_MAIL_SERVER" help:"The SMTP server through which they go."`
+	Mail             mail.Config   `embed:"" prefix:"mail-"`
+	SMS              sms.Config    `embed:"" prefix:"sms-"`
+	RegionsFile      string        `env:"AVOUCH_REGIONS_FILE" help:"File with the regions and their senders."`
+
+	Breached password.BreachedConfig `embed:"" prefix:"breached-"`
 }
 
 // Help is the long text.
 func (*doctorCmd) Help() string {
 	return "Looks at what a server needs and says how to mend what is wrong: the role's rights, the schema, durability, the log's partitions, " +
-		"clocks, old snapshots, open incidents of the installation and who is told of them, the keys, and room on the disks. It changes nothing. Exit code 1 if something is wrong."
+		"clocks, old snapshots, open incidents of the installation and who is told of them, the mail that people need, the regions, the lists of breached passwords, the keys, and room on the disks. It changes nothing and sends nothing. Exit code 1 if something is wrong."
 }
 
 // diagnosis is what one examination found.
@@ -56,6 +62,7 @@ func (c *doctorCmd) Run(ctx context.Context, g *globals) error {
 		_, err := keyring.LoadPlatform(secret.String{}, c.PlatformKeyFile)
 		found = append(found, verdict("platform key", err, "readable by its owner alone"))
 	}
+	found = append(found, c.people()...)
 	if c.KeyStore != "" {
 		found = append(found, disk("disk of the key store", c.KeyStore))
 	}
@@ -161,7 +168,7 @@ func incidents(ctx context.Context, db *tenantdb.DB) (found []diagnosis) {
 // told says who hears of the installation's incidents. That nobody does keeps no server from working.
 func (c *doctorCmd) told() []diagnosis {
 	says := diagnosis{What: "operator", Well: true, Detail: "incidents of the installation are mailed to AVOUCH_OPERATOR_EMAIL"}
-	if why := (&server.Config{OperatorEmail: c.OperatorEmail, Mail: mail.Config{Server: c.MailServer}}).Unheard(); why != "" {
+	if why := (&server.Config{OperatorEmail: c.OperatorEmail, Mail: c.Mail}).Unheard(); why != "" {
 		says.Advice, says.Detail = true, why+": incidents of the installation are mailed to nobody, and stand in the servers' logs only"
 	}
 	return []diagnosis{says}

@@ -166,25 +166,29 @@ func (c *keyringShred) Run(ctx context.Context, g *globals) error {
 
 // orgsKey is `avouch organisations key`.
 type orgsKey struct {
-	Tenant     string `arg:"" name:"tenant-id" help:"Whose."`
-	disclosure `embed:""`
-	Name       string `default:"made by the operator" help:"What people call it."`
+	Tenant       string `arg:"" name:"tenant-id" help:"Whose."`
+	disclosure   `embed:""`
+	operatorName `embed:""`
+	Name         string `default:"made by the operator" help:"What people call it."`
 }
 
 // Help is the long text.
 func (*orgsKey) Help() string {
-	return operatorOnly + " Makes an owner key for an organisation that has lost all of its own. It is shown once, lasts 90 days, and is in the organisation's log."
+	return operatorOnly + " Makes an owner key for an organisation that has lost all of its own. It is shown once, lasts 90 days, and is in the organisation's log. The key opens all that the organisation has, so the glass must be broken first: avouch break-glass open."
 }
 
 // Run makes an owner key.
 func (c *orgsKey) Run(ctx context.Context, g *globals) error {
-	t, err := tenantdb.ParseTenantID(c.Tenant)
+	by, err := c.organisation(g, c.Tenant)
 	if err != nil {
-		return misused("%s is no organisation's id: %w", c.Tenant, err)
+		return err
 	}
 	return operate(ctx, g, func(s *server.Server) error {
+		if err := mayOpen(ctx, s, by); err != nil {
+			return err
+		}
 		return c.made(g, shownOnce{"key", "key", keyUse}, func() (client.Answer, error) {
-			made, err := s.Keys.Recover(ctx, tenantdb.System(t, "operator"), c.Name)
+			made, err := s.Keys.Recover(ctx, by, c.Name)
 			if err != nil {
 				return client.Answer{}, refusal(err)
 			}

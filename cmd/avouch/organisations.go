@@ -18,6 +18,9 @@ type orgsCmd struct {
 	Set     orgsSet     `cmd:"" help:"Set a monthly quota. For the operator."`
 	Suspend orgsSuspend `cmd:"" help:"Stop an organisation. For the operator."`
 	Resume  orgsResume  `cmd:"" help:"Undo a suspension. For the operator."`
+	Restore orgsRestore `cmd:"" help:"Bring back one that was deleted. For the operator."`
+	Region  orgsRegion  `cmd:"" help:"Say in which region one is. For the operator."`
+	Invite  orgsInvite  `cmd:"" name:"invite-owner" help:"Invite an owner of an organisation that has lost its own. For the operator."`
 	Key     orgsKey     `cmd:"" help:"Make an owner key for an organisation that has lost its own. For the operator."`
 }
 
@@ -32,6 +35,7 @@ type orgView struct {
 	MonthlyQuota  *int64    `json:"monthly_quota"`
 	Used          *int64    `json:"used_this_month"`
 	Badge         bool      `json:"badge"`
+	Region        string    `json:"region"`
 	OwnerKeyID    string    `json:"owner_key_id"`
 }
 
@@ -55,6 +59,7 @@ func (o orgView) details(now time.Time) []detail {
 		{"tokens an agent", cell{text: "at most " + grouped(o.LiveTokens)}},
 		{"verifications", cell{text: quota}},
 		{"shown in public", cell{text: shown}},
+		{"region", cell{text: o.Region}},
 		{"created", cell{text: instant(o.CreatedAt, now)}},
 	}
 }
@@ -112,20 +117,28 @@ type orgsCreate struct {
 	disclosure `embed:""`
 	Name       string `arg:"" help:"Its public name: services see it beside the names of its agents."`
 	Email      string `placeholder:"ADDRESS" help:"Where notices go."`
+	Owner      string `placeholder:"ADDRESS" help:"E-mail address of whom to invite as its first owner."`
+	OwnerName  string `placeholder:"NAME" help:"What the mail calls them."`
+	Region     string `placeholder:"NAME" help:"One of the installation's regions, if it has some."`
 }
 
 // Help is shown under the usage.
 func (*orgsCreate) Help() string {
-	return `It needs no key, where the installation lets strangers sign up. The owner key can do everything, does not expire, and is shown once.
+	return `It needs no key, where the installation lets strangers sign up. The owner key can do everything, does not expire, and is shown once. Whom --owner names is mailed a link by which they join as an owner, and sign in as a person from then on.
 
-    avouch organisations create "Example Ltd" --email ops@example.com --secret-file owner.key`
+    avouch organisations create "Example Ltd" --owner ada@example.com --email ops@example.com --secret-file owner.key`
 }
 
 // Run signs an organisation up.
 func (c *orgsCreate) Run(ctx context.Context, g *globals) error {
 	body := map[string]any{"name": c.Name}
-	if c.Email != "" {
-		body["contact_email"] = c.Email
+	for name, value := range map[string]string{"contact_email": c.Email, "owner_address": c.Owner, "owner_name": c.OwnerName, "region": c.Region} {
+		if value != "" {
+			body[name] = value
+		}
+	}
+	if c.OwnerName != "" && c.Owner == "" {
+		return misused("--owner-name is the name of whom --owner invites: give that too")
 	}
 	nobody, err := (&remote{URL: c.URL}).connect(secret.String{})
 	if err != nil {
@@ -139,6 +152,10 @@ func (c *orgsCreate) Run(ctx context.Context, g *globals) error {
 		if err := answer.Into(&o); err != nil {
 			return nil, err
 		}
-		return append(o.details(g.Now()), detail{"key id", cell{text: o.OwnerKeyID}}), nil
+		all := o.details(g.Now())
+		if c.Owner != "" {
+			all = append(all, detail{"owner invited", cell{text: c.Owner + ", by a link that is good for seven days"}})
+		}
+		return append(all, detail{"key id", cell{text: o.OwnerKeyID}}), nil
 	})
 }

@@ -86,7 +86,7 @@ type orgsList struct{}
 
 // Help is the long text.
 func (*orgsList) Help() string {
-	return operatorOnly + " Lists every organisation but the installation's own, with what its owner keys have used of their quota in this month (UTC). Service keys have quotas of their own."
+	return operatorOnly + " Lists every organisation but the installation's own, with what its owner keys have used of their quota in this month (UTC). Service keys have quotas of their own. One that was deleted can be restored until its keys are destroyed: avouch organisations restore."
 }
 
 // listed is an organisation as its operator sees it.
@@ -98,11 +98,18 @@ type listed struct {
 	Quota     *int64            `json:"monthly_quota"`
 	Used      *int64            `json:"used_this_month"`
 	Badge     bool              `json:"badge"`
+	Region    string            `json:"region"`
+	Until     time.Time         `json:"restorable_until,omitzero"` // of one that is deleted
 }
 
 func asListed(o org.Organisation) listed {
-	l := listed{o.ID, o.Name, "active", o.CreatedAt.UTC(), o.MonthlyQuota, o.Used, o.Badge}
-	if !o.SuspendedAt.IsZero() {
+	l := listed{TenantID: o.ID, Name: o.Name, Status: "active", CreatedAt: o.CreatedAt.UTC(), Quota: o.MonthlyQuota, Used: o.Used, Badge: o.Badge, Region: o.Region}
+	switch {
+	case !o.ShreddedAt.IsZero():
+		l.Status = "destroyed"
+	case !o.DeletedAt.IsZero():
+		l.Status, l.Until = "deleted", o.DeletedAt.Add(org.Grace).UTC()
+	case !o.SuspendedAt.IsZero():
 		l.Status = "suspended"
 	}
 	return l
@@ -110,10 +117,12 @@ func asListed(o org.Organisation) listed {
 
 // Run lists the organisations.
 func (*orgsList) Run(ctx context.Context, g *globals) error {
-	t := table{columns: []column{{name: "tenant id"}, {name: "status"}, {name: "name", soft: true}, {name: "used this month", right: true}, {name: "quota", right: true}, {name: "created"}}}
+	t := table{columns: []column{{name: "tenant id"}, {name: "status"}, {name: "name", soft: true}, {name: "region"}, {name: "used this month", right: true}, {name: "quota", right: true}, {name: "created"}}}
+	regions := false
 	return operate(ctx, g, func(s *server.Server) error {
 		err := s.Org.Each(ctx, func(o org.Organisation) error {
 			l := asListed(o)
+			regions = regions || l.Region != ""
 			if g.JSON {
 				return encode(g.Out, l)
 			}
@@ -129,9 +138,15 @@ func (*orgsList) Run(ctx context.Context, g *globals) error {
 			fmt.Fprintln(g.Err, "There are none.")
 			return nil
 		}
+		if !regions {
+			t.drop(regionColumn)
+		}
 		return t.write(g.page())
 	})
 }
+
+// regionColumn is of the list of organisations; nobody needs it where there are no regions.
+const regionColumn = 3
 
 func (l listed) row(now time.Time) []cell {
 	used, most, look := "not counted", "unlimited", plain
@@ -141,5 +156,9 @@ func (l listed) row(now time.Time) []cell {
 			look = bad
 		}
 	}
-	return []cell{{text: l.TenantID.String()}, state(l.Status), {text: l.Name}, {used, look}, {text: most}, {text: ago(l.CreatedAt, now)}}
+	status := state(l.Status)
+	if !l.Until.IsZero() {
+		status.text += ", kept until " + l.Until.Local().Format("2006-01-02")
+	}
+	return []cell{{text: l.TenantID.String()}, status, {text: l.Name}, {text: l.Region}, {used, look}, {text: most}, {text: ago(l.CreatedAt, now)}}
 }

@@ -23,6 +23,8 @@ type root struct {
 
 	Keyring   keyringCmd   `cmd:"" group:"server" help:"Keys of the installation. For the operator."`
 	Incidents incidentsCmd `cmd:"" group:"server" help:"What is wrong with the installation. For the operator."`
+	Passwords passwordsCmd `cmd:"" group:"server" help:"Passwords that others know. For the operator."`
+	Glass     glassCmd     `cmd:"" name:"break-glass" group:"server" help:"Open what an organisation keeps: logged, told and reviewed. For the operator."`
 
 	Verify   verifyCmd   `cmd:"" group:"agents" help:"Ask whether to let an agent in."`
 	Agents   agentsCmd   `cmd:"" group:"agents" help:"Agents and their tokens."`

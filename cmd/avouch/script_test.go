@@ -49,6 +49,7 @@ func TestScripts(t *testing.T) {
 func commands() map[string]func(*testscript.TestScript, bool, []string) {
 	return map[string]func(*testscript.TestScript, bool, []string){
 		"exits": exits, "mode": mode, "spoil": spoil, "pack": pack, "save": save, "field": field, "until": until, "raise": raise, "inbox": inbox,
+		"joins": joins, "signs-in": signsInAs, "asks": asks,
 	}
 }
 

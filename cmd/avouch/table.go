@@ -2,6 +2,7 @@ package main
 
 import (
 	"io"
+	"slices"
 	"strings"
 )
 
@@ -66,6 +67,14 @@ func (t *table) write(p page) error {
 	}
 	_, err := io.WriteString(p.to, b.String())
 	return err
+}
+
+// drop takes a column away.
+func (t *table) drop(column int) {
+	t.columns = slices.Delete(t.columns, column, column+1)
+	for i, row := range t.rows {
+		t.rows[i] = slices.Delete(row, column, column+1)
+	}
 }
 
 func (t *table) widths(most int) []int {

@@ -30,8 +30,8 @@ func TestDevReadyLine(t *testing.T) {
 		t.Errorf("standard output is not one line of JSON: %d lines", strings.Count(printed, "\n"))
 	}
 	wanted := []string{
-		"admin_database_url", "agent_did", "agent_id", "agent_token", "database_url", "owner_key", "service_key", "service_owner_key", "service_tenant_id",
-		"tenant_id", "url",
+		"admin_database_url", "agent_did", "agent_id", "agent_token", "database_url", "owner_address", "owner_id", "owner_key", "owner_password", "service_key",
+		"service_owner_key", "service_tenant_id", "tenant_id", "url",
 	}
 	if got := slices.Sorted(maps.Keys(names)); !slices.Equal(got, wanted) {
 		t.Errorf("the line has %q", got)
@@ -62,6 +62,13 @@ func works(t testing.TB, r ready) verdict {
 		}
 	}
 	want(t, 200, http.MethodGet, r.URL+"/api/v1/agents/"+r.AgentID, r.OwnerKey, nil, nil)
+	var step struct {
+		State string `json:"state"`
+	}
+	sent := map[string]any{"address": r.OwnerAddress, "password": r.OwnerPassword}
+	if want(t, 200, http.MethodPost, r.URL+"/api/v1/sign-in", "", sent, &step, "Origin", r.URL, "Sec-Fetch-Site", "same-origin"); step.State != "enrol" {
+		t.Errorf("after the owner's password comes %q, and not a second factor", step.State)
+	}
 	v, err := verify(r.URL, r.ServiceKey, r.AgentToken)
 	if must(t, err); !v.Allowed || v.Agent == nil || v.Agent.DID != r.AgentDID {
 		t.Errorf("the token: %+v", v)

@@ -68,6 +68,16 @@ func (v exposed) goodBodies() map[string]any {
 		"update-key": map[string]any{"name": "taken"}, "update-organisation": map[string]any{"name": "Taken"}, "create-key": map[string]any{"name": "mine", "kind": "service"},
 		"register-agent": map[string]any{"name": "mine"}, "add-scope": map[string]any{"name": "do:mine", "risk": "low", "description": "x"}, "sign-up": map[string]any{"name": "Third"},
 		"state-audit-events": map[string]any{"action": "x"}, "rotate-key": map[string]any{"overlap_seconds": 60}, "revoke-key": map[string]any{"children": true}, "put-key-owner": map[string]any{"max_keys": 2},
+		"create-group": map[string]any{"name": "mine"}, "update-group": map[string]any{"name": "taken"}, "create-role": map[string]any{"name": "mine", "capabilities": []string{"agents:read"}},
+		"update-role": map[string]any{"description": "taken"}, "create-invitation": map[string]any{"address": "thief@elsewhere.example", "roles": []string{"viewer"}},
+		"update-member": map[string]any{"name": "taken"}, "update-me": map[string]any{"name": "mine"}, "adopt-person": map[string]any{"managed": false}, "update-rules": map[string]any{"retention_days": 0},
+		"transfer-organisation": map[string]any{"to": v.agent.id}, "delete-organisation": map[string]any{"confirm": "Victim's name"},
+		"ask-break-glass": map[string]any{"reason": "only to have a look", "capabilities": []string{"agents:write"}}, "review-break-glass": map[string]any{"remark": "nothing was wrong with it"},
+		"sign-break-glass-week": map[string]any{"remark": "nothing was wrong with it"}, "begin-factor": map[string]any{"kind": "totp", "name": "mine"}, "confirm-factor": map[string]any{"code": "000000"},
+		"rename-factor": map[string]any{"name": "mine"}, "set-password": map[string]any{"new": "a password of the thief's"}, "change-address": map[string]any{"address": "thief@elsewhere.example"},
+		"confirm-address": map[string]any{"link": "x"}, "prove-yourself": map[string]any{"do": "begin"}, "prove-by-sso": map[string]any{"connection_id": v.agent.id},
+		"create-connection": map[string]any{"kind": "oidc", "name": "mine", "oidc": map[string]any{"issuer": "https://idp.thief.example", "client_id": "x"}},
+		"update-connection": map[string]any{"name": "taken"}, "create-domain": map[string]any{"domain": "thief.example"}, "update-domain": map[string]any{},
 		"verify-key": map[string]any{"key": v.key}, "import-keys": map[string]any{"keys": []any{map[string]any{"hash": strings.Repeat("ab", 32), "name": "mine"}}},
 	}
 }
@@ -97,7 +107,7 @@ func TestOthersCredentials(t *testing.T) {
 			case strings.Contains(o.path, "/requests/"):
 				id = v.request
 			}
-			path := strings.NewReplacer("{id}", id, "{owner}", "user_17", "{jti}", v.agent.jti, "{seq}", "1000000").Replace(o.path)
+			path := strings.NewReplacer("{id}", id, "{session_id}", id, "{person_id}", id, "{owner}", "user_17", "{jti}", v.agent.jti, "{seq}", "1000000").Replace(o.path)
 			if o.body && bodies[o.id] == nil {
 				t.Errorf("%s: say here what a good request is", o.id)
 			}

@@ -201,6 +201,9 @@ type ready struct {
 	URL              string `json:"url"`
 	TenantID         string `json:"tenant_id"`
 	OwnerKey         string `json:"owner_key"`
+	OwnerID          string `json:"owner_id"`
+	OwnerAddress     string `json:"owner_address"`
+	OwnerPassword    string `json:"owner_password"`
 	ServiceTenantID  string `json:"service_tenant_id"`
 	ServiceOwnerKey  string `json:"service_owner_key"`
 	ServiceKey       string `json:"service_key"`

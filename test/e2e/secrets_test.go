@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/ecdsa"
 	"crypto/rand"
+	"crypto/rsa"
 	"crypto/x509"
 	"encoding/base64"
 	"encoding/binary"
@@ -143,22 +144,30 @@ func (h *hunt) signing(t testing.TB, platform *keyring.Platform, admin *Database
 	t.Helper()
 	w, err := platform.Wrapper(keyring.ForSigning)
 	must(t, err)
-	rows, err := admin.Texts(t.Context(), "SELECT kid || ' ' || encode(private_key, 'hex') FROM avouch.signing_key")
+	rows, err := admin.Texts(t.Context(), "SELECT CASE WHEN use = 'token' THEN '' ELSE use || '/' END || kid || ' ' || encode(private_key, 'hex') FROM avouch.signing_key")
 	must(t, err)
+	kinds := map[string]bool{}
 	for _, row := range rows {
-		kid, text, _ := strings.Cut(row, " ")
+		item, text, _ := strings.Cut(row, " ")
 		b, err := hex.DecodeString(text)
 		must(t, err)
-		der, err := w.Unwrap(t.Context(), wrapped(t, b), keyring.Binding{Tenant: tenantdb.Platform, Item: "signing/" + kid})
+		der, err := w.Unwrap(t.Context(), wrapped(t, b), keyring.Binding{Tenant: tenantdb.Platform, Item: "signing/" + item})
 		must(t, err)
 		key, err := x509.ParsePKCS8PrivateKey(der.Expose())
 		must(t, err)
-		d, err := key.(*ecdsa.PrivateKey).Bytes()
-		must(t, err)
-		h.add(t, "signing key", d)
+		kinds[fmt.Sprintf("%T", key)] = true
+		switch key := key.(type) {
+		case *ecdsa.PrivateKey:
+			d, err := key.Bytes()
+			must(t, err)
+			h.add(t, "signing key", d)
+		case *rsa.PrivateKey:
+			h.add(t, "signing key", key.D.Bytes())
+			h.add(t, "signing key", key.Primes[0].Bytes())
+		}
 	}
-	if len(rows) == 0 {
-		t.Fatal("there is no signing key")
+	if len(rows) < 3 || len(kinds) != 2 {
+		t.Fatalf("there are %d signing keys, of the kinds %v", len(rows), kinds)
 	}
 }
 
@@ -216,7 +225,9 @@ func TestSecretsStayPut(t *testing.T) {
 	defer admin.Close()
 	s := &scene{t: t, h: h, r: r}
 	s.work(control)
+	v := s.people()
 	s.misuse(control)
+	v.misuse()
 	s.stall(admin)
 	h.keys(t, dir, admin)
 	h.add(t, "control: a request", []byte(s.request))
@@ -302,6 +313,7 @@ func (s *scene) work(control string) {
 	for name, key := range map[string]string{"owner key": r.OwnerKey, "service's owner key": r.ServiceOwnerKey, "service key": r.ServiceKey} {
 		s.h.key(t, name, key)
 	}
+	s.h.add(t, "owner's password", []byte(r.OwnerPassword))
 	s.h.token(t, "demo's token", r.AgentToken)
 	var made struct {
 		Key      string `json:"key"`

@@ -88,7 +88,7 @@ func TestWelcome(t *testing.T) {
 // addresses opens every address that a text names for reading in a browser.
 func addresses(t *testing.T, text string) {
 	t.Helper()
-	pages := regexp.MustCompile(`https?://127\.0\.0\.1:\d+(/docs|/dev/inbox|/verified\?service=[0-9a-f-]+)`).FindAllString(text, -1)
+	pages := regexp.MustCompile(`https?://localhost:\d+(/docs|/dev/inbox|/sign-in|/verified\?service=[0-9a-f-]+)`).FindAllString(text, -1)
 	if len(pages) < 2 {
 		t.Errorf("the text names the pages %q only", pages)
 	}
@@ -106,7 +106,7 @@ func readme(t *testing.T, dir string, r ready) {
 	if !begins || !ends {
 		t.Fatal("README.md has no first ten minutes any more")
 	}
-	text = strings.NewReplacer("http://127.0.0.1:7070", r.URL, "SERVICE_TENANT_ID", r.ServiceTenantID).Replace(text)
+	text = strings.NewReplacer("http://localhost:7070", r.URL, "SERVICE_TENANT_ID", r.ServiceTenantID).Replace(text)
 	addresses(t, text)
 	// Every command, and what it must print. One that is not here fails the test, and so does one that has gone.
 	promised := map[string]string{
