@@ -234,6 +234,7 @@ CREATE TABLE avouch.session (
   via           uuid,
   created_at    timestamptz NOT NULL,
   proved_at     timestamptz NOT NULL,
+  held          text[] NOT NULL,
   expires_at    timestamptz NOT NULL,
   idle_seconds  integer NOT NULL CHECK (idle_seconds > 0),
   ended_at      timestamptz,
@@ -247,6 +248,7 @@ COMMENT ON COLUMN avouch.session.generation IS 'counts the refresh tokens of the
 COMMENT ON COLUMN avouch.session.client IS 'what a refresh token is bound to, hashed';
 COMMENT ON COLUMN avouch.session.description IS 'device name, program and address, sealed by the keyring';
 COMMENT ON COLUMN avouch.session.mac IS 'over whose it is, and what was proved, by a key that is not in the database: a row that was only written here is no session';
+COMMENT ON COLUMN avouch.session.held IS 'what the person could do then: a session gains nothing without a proof, which rotates it';
 COMMENT ON COLUMN avouch.session.methods IS 'how the person was proved';
 COMMENT ON COLUMN avouch.session.proved_at IS 'when a factor was proved last: dangerous acts want that to be recent';
 CREATE INDEX session_person ON avouch.session (tenant_id, person_id);

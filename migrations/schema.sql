@@ -734,6 +734,7 @@ CREATE TABLE avouch.session (
   via uuid,
   created_at timestamp with time zone NOT NULL,
   proved_at timestamp with time zone NOT NULL,
+  held text[] NOT NULL,
   expires_at timestamp with time zone NOT NULL,
   idle_seconds integer NOT NULL,
   ended_at timestamp with time zone,
@@ -1715,6 +1716,7 @@ COMMENT ON TABLE avouch.schema_serves IS 'servers that know fewer migrations tha
 COMMENT ON TABLE avouch.scope IS 'the scopes that a tenant added to the catalogue';
 COMMENT ON COLUMN avouch.session.methods IS 'how the person was proved';
 COMMENT ON COLUMN avouch.session.proved_at IS 'when a factor was proved last: dangerous acts want that to be recent';
+COMMENT ON COLUMN avouch.session.held IS 'what the person could do then: a session gains nothing without a proof, which rotates it';
 COMMENT ON COLUMN avouch.session.mac IS 'over whose it is, and what was proved, by a key that is not in the database: a row that was only written here is no session';
 COMMENT ON COLUMN avouch.session.digest IS 'SHA-256 of the cookie or of the present refresh token';
 COMMENT ON COLUMN avouch.session.generation IS 'counts the refresh tokens of the family';

@@ -20,8 +20,8 @@ func (c *company) signIn(t *testing.T, p PersonID) {
 	t.Helper()
 	digest := sha256.Sum256([]byte(p.String()))
 	err := c.DB.Change(t.Context(), c.system(), func(tx *tenantdb.Tx) (audit.Event, error) {
-		if _, err := tx.Exec(t.Context(), `INSERT INTO avouch.session (tenant_id, session_id, person_id, kind, digest, description, methods, created_at, proved_at, expires_at, idle_seconds, mac)
-VALUES ($1, gen_random_uuid(), $2, 'browser', $3, '', '{}', now(), now(), now() + interval '1 day', 3600, sha256('x'))`, tx.Tenant(), p, digest[:]); err != nil {
+		if _, err := tx.Exec(t.Context(), `INSERT INTO avouch.session (tenant_id, session_id, person_id, kind, digest, description, methods, created_at, proved_at, held, expires_at, idle_seconds, mac)
+VALUES ($1, gen_random_uuid(), $2, 'browser', $3, '', '{}', now(), now(), '{}', now() + interval '1 day', 3600, sha256('x'))`, tx.Tenant(), p, digest[:]); err != nil {
 			return audit.Event{}, err
 		}
 		_, err := tx.Exec(t.Context(), `INSERT INTO avouch.password (tenant_id, person_id, hash, changed_at) VALUES ($1, $2, '', now())`, tx.Tenant(), p)

@@ -29,7 +29,7 @@
 //     expired and with one that lacks the second factor; each answer is written down, and judged by a table of the roles that is
 //     not the rooms': TestMatrix, TestRolesAreAsSaid. What is open to everybody is a list of names: TestOpenToEverybody.
 //  12. What ends a session, a person or an organisation on one server, or takes a capability away, holds on every other with the
-//     answer: TestEndedOnOneEndedOnBoth, TestNewRoleCountsAtOnce, TestOrganisationEndsOnBoth, TestAllowList, TestSessionsExpire,
+//     answer, and what is given waits for a proof: TestEndedOnOneEndedOnBoth, TestGivenByAProof, TestOrganisationEndsOnBoth, TestAllowList, TestSessionsExpire,
 //     TestStreamEndsWithItsSession. Who is removed loses all of it in one entry: TestRemovalIsOneEntry.
 //  13. A page of another site changes nothing with somebody's cookie: TestOtherSitesGetNothing, TestCookies, TestNoFixation.
 package server

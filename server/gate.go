@@ -67,6 +67,9 @@ func allow(_ context.Context, c tenantdb.Caller, capability string) error {
 	if c.May(capability) {
 		return nil
 	}
+	if p, _ := c.Person(); slices.Contains(p.Unproved, capability) || slices.Contains(p.Unproved, tenantdb.Everything) {
+		return problem.New(problem.Denied, "Prove yourself again: the capability %s was given to you after you did so last.", capability)
+	}
 	return problem.New(problem.Denied, "This needs the capability %s, which the credential does not have.", capability)
 }
 

@@ -125,29 +125,66 @@ func TestEndedOnOneEndedOnBoth(t *testing.T) {
 	}
 }
 
-// TestNewRoleCountsAtOnce: what a role gives, the session that is there may do with the next request; and what it takes away, not.
-func TestNewRoleCountsAtOnce(t *testing.T) {
+// TestGivenByAProof: what somebody is given counts in a session from the next proof on, which rotates it, on both servers; a session that
+// was stolen before gains nothing. What is taken away is gone with the next request.
+func TestGivenByAProof(t *testing.T) {
 	t.Parallel()
 	p := newPair(t)
-	h := p.signedIn(t, org.RoleViewer)
-	may := func(status int, when string) {
-		t.Helper()
-		for _, n := range []*live{p.second, p.live} {
-			a := n.call(t, ask{Method: "POST", Path: "/api/v1/groups", Body: object{"name": p.acme.next()}, Header: h.browser})
-			if a.Status != status {
-				t.Errorf("%s: %d %s", when, a.Status, a.Raw)
+	owner := func(method, path string, body any) answer { return p.acme.as(t, p.acme.owner, method, path, body) }
+	wide := owner("POST", "/api/v1/roles", object{"name": "wide", "capabilities": []string{"agents:read"}})
+	group := owner("POST", "/api/v1/groups", object{"name": "makers", "roles": []string{org.RoleAdmin}})
+	for name, gives := range map[string]func(h held){
+		"a role": func(h held) {
+			owner("PATCH", "/api/v1/members/"+h.person.String(), object{"roles": []string{org.RoleAdmin}})
+		},
+		"ownership": func(h held) {
+			owner("PATCH", "/api/v1/members/"+h.person.String(), object{"roles": []string{org.RoleOwner}})
+		},
+		"a group": func(h held) {
+			owner("PUT", "/api/v1/groups/"+group.text("group_id")+"/members/"+h.person.String(), nil)
+		},
+		"more of a role": func(held) {
+			owner("PATCH", "/api/v1/roles/wide", object{"capabilities": []string{"agents:read", "members:read", "members:write"}})
+		},
+	} {
+		h := p.signedIn(t, org.RoleViewer, wide.text("name"))
+		may := func(header map[string]string, status int, says, when string) {
+			t.Helper()
+			for _, n := range []*live{p.second, p.live} {
+				a := n.call(t, ask{Method: "POST", Path: "/api/v1/groups", Body: object{"name": p.acme.next()}, Header: header})
+				if a.Status != status || !strings.HasPrefix(a.text("detail"), says) {
+					t.Errorf("%s, %s: %d %s", name, when, a.Status, a.Raw)
+				}
 			}
 		}
+		may(h.browser, http.StatusForbidden, "This needs", "before it")
+		gives(h)
+		may(h.browser, http.StatusForbidden, "Prove yourself again", "given")
+		tokens := p.call(t, ask{Method: "POST", Path: "/api/v1/session/refresh", Body: object{"refresh_token": h.refresh, "client_id": "cli"}}).want(t, 200)
+		may(map[string]string{"Authorization": "Bearer " + tokens.text("access_token")}, http.StatusForbidden, "Prove yourself again", "given, a new token")
+		proved := p.fromPage(p.acme.proved(t, h))
+		may(h.browser, http.StatusUnauthorized, "", "the cookie of before the proof")
+		may(proved, http.StatusCreated, "", "proved")
+		owner("PATCH", "/api/v1/members/"+h.person.String(), object{"roles": []string{org.RoleViewer}})
+		owner("PATCH", "/api/v1/roles/wide", object{"capabilities": []string{"agents:read"}})
+		if name == "a group" {
+			owner("DELETE", "/api/v1/groups/"+group.text("group_id")+"/members/"+h.person.String(), nil)
+		}
+		may(proved, http.StatusForbidden, "This needs", "taken away")
 	}
-	may(http.StatusForbidden, "a viewer")
-	p.acme.as(t, p.acme.owner, "PATCH", "/api/v1/members/"+h.person.String(), object{"roles": []string{org.RoleAdmin}})
-	may(http.StatusCreated, "an admin")
-	// The token was given to a viewer: it grows with nothing.
-	if a := p.call(t, ask{Method: "POST", Path: "/api/v1/groups", Body: object{"name": p.acme.next()}, Header: h.program}); a.Status != http.StatusForbidden {
-		t.Errorf("an access token of a viewer does what an admin may: %d", a.Status)
-	}
-	p.acme.as(t, p.acme.owner, "PATCH", "/api/v1/members/"+h.person.String(), object{"roles": []string{org.RoleViewer}})
-	may(http.StatusForbidden, "a viewer again")
+}
+
+// proved is the new cookie of a browser's session whose person proved a factor.
+func (p *place) proved(t testing.TB, h held) (cookie string) {
+	t.Helper()
+	id, err := session.ParseID(h.session)
+	must(t, err)
+	must(t, p.DB.Change(t.Context(), tenantdb.System(p.id, "test"), func(tx *tenantdb.Tx) (audit.Event, error) {
+		v, err := p.Sessions.Proved(t.Context(), tx, id, []string{"totp"}, time.Now())
+		cookie = v.Expose()
+		return audit.Event{Type: "session.proved"}, err
+	}))
+	return cookie
 }
 
 // TestOrganisationEndsOnBoth: of an organisation that is suspended or deleted nobody is let in any more, by whatever credential; its log

@@ -19,6 +19,8 @@ type Person struct {
 	ProvedAt time.Time
 	// Methods are how the person was proved: "password", "totp", "email", "sms", "passkey", "recovery", "oidc", "saml".
 	Methods []string
+	// Unproved is what the person was given since: the session can do it after the next proof.
+	Unproved []string
 	// Lent is what break-glass lends for a while.
 	Lent []string
 }

@@ -92,7 +92,7 @@ func peopleRows(t *testing.T, db *DB, c Caller) {
 		`INSERT INTO avouch.factor (tenant_id, factor_id, person_id, kind, secret, credential, counter, created_at, confirmed_at) VALUES (avouch.tenant(), ` + other + `, ` + ada + `, 'passkey', '\x01', sha256(avouch.tenant()::text::bytea), 7, now(), now())`,
 		`INSERT INTO avouch.recovery_code (tenant_id, person_id, digest, used_at) VALUES (avouch.tenant(), ` + ada + `, sha256('r'), now())`,
 		`INSERT INTO avouch.attempt (tenant_id, digest, person_id, purpose, proofs, state, created_at, expires_at) VALUES (avouch.tenant(), sha256('a'), ` + ada + `, 'sign-in', '{password}', '\x01', now(), now())`,
-		`INSERT INTO avouch.session (tenant_id, session_id, person_id, kind, digest, description, methods, created_at, proved_at, expires_at, idle_seconds, mac) VALUES (avouch.tenant(), ` + other + `, ` + ada + `, 'browser', sha256(avouch.tenant()::text::bytea), '\x01', '{password,totp}', now(), now(), now(), 60, sha256('x'))`,
+		`INSERT INTO avouch.session (tenant_id, session_id, person_id, kind, digest, description, methods, created_at, proved_at, held, expires_at, idle_seconds, mac) VALUES (avouch.tenant(), ` + other + `, ` + ada + `, 'browser', sha256(avouch.tenant()::text::bytea), '\x01', '{password,totp}', now(), now(), '{}', now(), 60, sha256('x'))`,
 		`INSERT INTO avouch.session_use (tenant_id, session_id, seen_at) SELECT tenant_id, session_id, now() FROM avouch.session`,
 		`INSERT INTO avouch.device (tenant_id, person_id, digest, created_at, expires_at) VALUES (avouch.tenant(), ` + ada + `, sha256('d'), now(), now())`,
 		`INSERT INTO avouch.spent (tenant_id, kind, value, expires_at) VALUES (avouch.tenant(), 'x', sha256('s'), now())`,

@@ -181,8 +181,8 @@ func TestSuspension(t *testing.T) {
 	at := "/Users/" + grace.String()
 	session := func() {
 		must(t, s.DB.Change(t.Context(), tenantdb.System(s.acme, "test"), func(tx *tenantdb.Tx) (audit.Event, error) {
-			_, err := tx.Exec(t.Context(), `INSERT INTO avouch.session (tenant_id, session_id, person_id, kind, digest, description, methods, created_at, proved_at, expires_at, idle_seconds, mac)
-				VALUES ($1, gen_random_uuid(), $2, 'browser', sha256(gen_random_uuid()::text::bytea), '', '{}', now(), now(), now() + interval '1 day', 60, sha256('x'))`, tx.Tenant(), grace)
+			_, err := tx.Exec(t.Context(), `INSERT INTO avouch.session (tenant_id, session_id, person_id, kind, digest, description, methods, created_at, proved_at, held, expires_at, idle_seconds, mac)
+				VALUES ($1, gen_random_uuid(), $2, 'browser', sha256(gen_random_uuid()::text::bytea), '', '{}', now(), now(), '{}', now() + interval '1 day', 60, sha256('x'))`, tx.Tenant(), grace)
 			return audit.Event{Type: "session.started"}, err
 		}))
 	}

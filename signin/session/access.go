@@ -54,7 +54,7 @@ func (r *Room) access(ctx context.Context, p presence) (Tokens, error) {
 		expires = absolute
 	}
 	c := claims{
-		Issuer: r.cfg.Issuer, Subject: p.Person, Audience: r.Audience(), Tenant: p.tenant, Caps: slices.Sorted(slices.Values(p.st.Capabilities)), Session: p.ID,
+		Issuer: r.cfg.Issuer, Subject: p.Person, Audience: r.Audience(), Tenant: p.tenant, Caps: slices.Sorted(slices.Values(p.may())), Session: p.ID,
 		Methods: p.Methods, ProvedAt: p.ProvedAt.Unix(), IssuedAt: now.Unix(), Expires: expires.Unix(), JTI: id.New[tokenKind](),
 	}
 	if c.Caps == nil {

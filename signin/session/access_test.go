@@ -175,10 +175,11 @@ func TestRowsAreNoSessions(t *testing.T) {
 		"made another's":       `UPDATE avouch.session SET person_id = $2 WHERE tenant_id = $1 AND person_id <> $2`,
 		"proved by a factor":   `UPDATE avouch.session SET methods = '{password,totp,passkey}' WHERE tenant_id = $1 AND person_id <> $2`,
 		"proved just now":      `UPDATE avouch.session SET proved_at = proved_at + interval '1 minute' WHERE tenant_id = $1 AND person_id <> $2`,
+		"of who could more":    `UPDATE avouch.session SET held = '{*}' WHERE tenant_id = $1 AND person_id <> $2`,
 		"begun by nobody":      `UPDATE avouch.session SET via = NULL WHERE tenant_id = $1 AND person_id <> $2`,
 		"of a cookie of one's": `UPDATE avouch.session s SET digest = o.digest FROM avouch.session o WHERE s.tenant_id = $1 AND s.person_id = $2 AND o.tenant_id = $1 AND o.person_id <> $2`,
-		"written": `INSERT INTO avouch.session (tenant_id, session_id, person_id, kind, digest, description, methods, created_at, proved_at, expires_at, idle_seconds, mac)
-			SELECT $1, gen_random_uuid(), $2, kind, digest, description, methods, created_at, proved_at, expires_at, idle_seconds, mac FROM avouch.session WHERE tenant_id = $1 AND person_id <> $2`,
+		"written": `INSERT INTO avouch.session (tenant_id, session_id, person_id, kind, digest, description, methods, created_at, proved_at, held, expires_at, idle_seconds, mac)
+			SELECT $1, gen_random_uuid(), $2, kind, digest, description, methods, created_at, proved_at, held, expires_at, idle_seconds, mac FROM avouch.session WHERE tenant_id = $1 AND person_id <> $2`,
 	} {
 		h.person = h.join(t, Standing{})
 		n := browser(h.person)

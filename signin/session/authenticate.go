@@ -81,7 +81,7 @@ func (r *Room) byCookie(ctx context.Context, req *http.Request, cookie string, m
 	if p.Kind != Browser { // a refresh token's digest is in the same column
 		return tenantdb.Caller{}, Refused()
 	}
-	return r.seen(ctx, p, meta, p.st.Capabilities)
+	return r.seen(ctx, p, meta, p.may())
 }
 
 // look reads a session. Requests with one share a read, but none that began before they came.
@@ -189,7 +189,7 @@ func (p *presence) spec(meta web.RequestMeta, how string) tenantdb.CallerSpec {
 	return tenantdb.CallerSpec{
 		Tenant: p.tenant, Actor: audit.Actor{Kind: audit.ActorPerson, ID: p.Person.String()}, How: howOf(how, p.Methods),
 		RequestID: audit.RequestID(meta.ID), CallerRequestID: meta.CallerRequestID, Address: meta.Address,
-		Person: &tenantdb.Person{ID: p.Person, Session: p.ID.String(), Roles: slices.Clone(p.st.Roles), ProvedAt: p.ProvedAt, Methods: slices.Clone(p.Methods)},
+		Person: &tenantdb.Person{ID: p.Person, Session: p.ID.String(), Roles: slices.Clone(p.st.Roles), ProvedAt: p.ProvedAt, Methods: slices.Clone(p.Methods), Unproved: p.unproved()},
 	}
 }
 
@@ -287,6 +287,26 @@ func (r *Room) note(ctx context.Context, c tenantdb.Caller, p presence) {
 	if err := r.cfg.DB.Note(ctx, c, func(tx *tenantdb.Tx) error { return saveSeen(ctx, tx, p.ID, now) }); err != nil {
 		r.noted.drop(p.ID)
 	}
+}
+
+// may is what the person can do now and could when proved last: what was given since counts from the next proof on, which rotates
+// the session.
+func (p *presence) may() []string { return narrowed(p.held, p.st.Capabilities) }
+
+// unproved is what was given since.
+func (p *presence) unproved() []string {
+	if slices.Contains(p.held, tenantdb.Everything) {
+		return nil
+	}
+	return slices.DeleteFunc(slices.Clone(p.st.Capabilities), func(c string) bool { return slices.Contains(p.held, c) })
+}
+
+// capabilitiesOf is what somebody can do, as a session's row has it.
+func capabilitiesOf(st Standing) []string {
+	if len(st.Capabilities) == 0 {
+		return []string{}
+	}
+	return slices.Sorted(slices.Values(st.Capabilities))
 }
 
 // narrowed is what a token may do that was given some capabilities earlier: those that the person still has.

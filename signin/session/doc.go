@@ -11,8 +11,9 @@
 //  2. What was ended, rotated, suspended, or is older or idler than the rules say at this moment counts no more, on every server,
 //     from the moment that this was acknowledged: TestSessionsThatDoNotCount, TestSuspendedOrganisation, TestRevocationIsAtOnce, TestBounds. That holds for what
 //     lasts as well, such as a stream, which keeps no session alive: TestAgain. Use is noted once a minute: TestSeenOnceAMinute.
-//  3. What somebody may do is what they may do now, from where the organisation lets them in; what break-glass lends counts for
-//     sessions that were proved since, and is not held: TestCallerOfASession, TestSessionsThatDoNotCount.
+//  3. What a session may do is what its person may do now, and could when proved last, from where the organisation lets them in: what is
+//     given, or lent by break-glass, counts after a proof, which replaces the cookie. What is lent is not held:
+//     TestCallerOfASession, TestSessionsThatDoNotCount, server.TestGivenByAProof.
 //  4. Where a second factor is wanted, no session begins or goes on without: TestSecondFactor, TestStartRefuses. So there is no token of
 //     somebody who has proved less.
 //  5. Nothing that a browser brings to a sign-in becomes its session or its known device: TestNothingPlantedBecomesASession,

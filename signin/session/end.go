@@ -44,6 +44,7 @@ func (r *Room) Proved(ctx context.Context, tx *tenantdb.Tx, id ID, methods []str
 		// What was proved then, and not what was proved some time: a weak proof of now must not pass for the strong one of before.
 		first := slices.DeleteFunc(slices.Clone(s.Methods), func(m string) bool { return slices.Contains(second, m) })
 		all = slices.Compact(slices.Sorted(slices.Values(append(first, methods...))))
+		s.held = capabilitiesOf(st)
 	}
 	if at.Before(s.ProvedAt) { // another proof was later
 		at = s.ProvedAt

@@ -98,6 +98,7 @@ type getOutput struct {
 		Kind         Kind              `json:"kind" enum:"browser,program"`
 		Roles        []string          `json:"roles" nullable:"false"`
 		Capabilities []string          `json:"capabilities" nullable:"false" doc:"What this credential may do; * is everything"`
+		Unproved     []string          `json:"unproved" nullable:"false" doc:"What you were given since you proved yourself last: it counts after the next proof"`
 		Lent         []string          `json:"lent" nullable:"false"`
 		Methods      []string          `json:"methods" nullable:"false"`
 		ProvedAt     time.Time         `json:"proved_at" doc:"Dangerous acts want this to be within five minutes"`
@@ -119,6 +120,7 @@ func (r *Room) get(ctx context.Context, c tenantdb.Caller, _ *web.None) (*getOut
 	b := &out.Body
 	b.Tenant, b.Person, b.Session, b.Kind = c.Tenant(), who.ID, current, p.Kind
 	b.Roles, b.Capabilities, b.Lent, b.Methods = orEmpty(who.Roles), orEmpty(c.Scopes()), orEmpty(who.Lent), orEmpty(who.Methods)
+	b.Unproved = orEmpty(who.Unproved)
 	absolute, idle := p.ends(p.st)
 	b.ProvedAt, b.ExpiresAt, b.IdleEnd = who.ProvedAt.UTC(), absolute.UTC(), idle.UTC()
 	if absolute.Before(idle) {

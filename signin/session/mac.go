@@ -21,7 +21,7 @@ func (r *Room) mac(ctx context.Context, t tenantdb.TenantID, s *record) ([]byte,
 	if s.Kind == Browser {
 		digest = hex.EncodeToString(s.digest)
 	}
-	sum, err := r.cfg.Ring.Derive(ctx, t, macPurpose, fmt.Appendf(nil, "%s/%s/%s/%s/%x/%d/%q", s.ID, s.Person, s.Kind, digest, s.Via, s.ProvedAt.UnixMicro(), s.Methods))
+	sum, err := r.cfg.Ring.Derive(ctx, t, macPurpose, fmt.Appendf(nil, "%s/%s/%s/%s/%x/%d/%q/%q", s.ID, s.Person, s.Kind, digest, s.Via, s.ProvedAt.UnixMicro(), s.Methods, s.held))
 	return sum[:], err
 }
 

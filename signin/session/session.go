@@ -164,7 +164,7 @@ func (r *Room) Start(ctx context.Context, tx *tenantdb.Tx, n New) (Session, secr
 		return Session{}, secret.String{}, fmt.Errorf("session.Start: %w", err)
 	}
 	now := r.instant()
-	s := record{Session: n.session(st, now)}
+	s := record{Session: n.session(st, now), held: capabilitiesOf(st)}
 	if s.description, err = r.describe(ctx, tx.Tenant(), s.Session); err != nil {
 		return Session{}, secret.String{}, fmt.Errorf("session.Start: %w", err)
 	}

@@ -22,13 +22,14 @@ type record struct {
 	description []byte
 	endedAt     time.Time
 	endedWhy    string
-	suspended   bool // its organisation
+	suspended   bool     // its organisation
+	held        []string // what the person could do when proved last, sorted
 	mac         []byte
 }
 
 const (
 	columns = `s.session_id, s.person_id, s.kind, s.digest, s.generation, s.rotated_at, s.client, s.description, s.methods, s.via,
-  s.created_at, s.proved_at, s.expires_at, s.idle_seconds, s.ended_at, coalesce(s.ended_why, ''), greatest(u.seen_at, s.created_at), o.suspended_at IS NOT NULL, s.mac`
+  s.created_at, s.proved_at, s.held, s.expires_at, s.idle_seconds, s.ended_at, coalesce(s.ended_why, ''), greatest(u.seen_at, s.created_at), o.suspended_at IS NOT NULL, s.mac`
 
 	from = ` FROM avouch.session s JOIN avouch.organisation o ON o.tenant_id = s.tenant_id
 LEFT JOIN avouch.session_use u ON (u.tenant_id, u.session_id) = (s.tenant_id, s.session_id) `
@@ -39,7 +40,7 @@ func scan(row pgx.Row) (s record, err error) {
 	var via *[16]byte
 	var idle int32
 	err = row.Scan(&s.ID, &s.Person, &s.Kind, &s.digest, &s.generation, &rotated, &s.client, &s.description, &s.Methods, &via,
-		&s.CreatedAt, &s.ProvedAt, &s.ExpiresAt, &idle, &ended, &s.endedWhy, &s.SeenAt, &s.suspended, &s.mac)
+		&s.CreatedAt, &s.ProvedAt, &s.held, &s.ExpiresAt, &idle, &ended, &s.endedWhy, &s.SeenAt, &s.suspended, &s.mac)
 	if errors.Is(err, pgx.ErrNoRows) {
 		return s, problem.New(problem.Missing, "There is no such session.")
 	}
@@ -73,7 +74,7 @@ ORDER BY greatest(u.seen_at, s.created_at) DESC, s.session_id DESC LIMIT 1000`, 
 }
 
 const insertSQL = `INSERT INTO avouch.session (tenant_id, session_id, person_id, kind, digest, generation, client, description, methods, via,
-  created_at, proved_at, expires_at, idle_seconds, mac) VALUES ($1, $2, $3, $4, $5, 1, $6, $7, $8, $9, $10, $11, $12, $13, $14)`
+  created_at, proved_at, held, expires_at, idle_seconds, mac) VALUES ($1, $2, $3, $4, $5, 1, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)`
 
 func insert(ctx context.Context, tx *tenantdb.Tx, s record) error {
 	var via *[16]byte
@@ -81,7 +82,7 @@ func insert(ctx context.Context, tx *tenantdb.Tx, s record) error {
 		via = &s.Via
 	}
 	_, err := tx.Exec(ctx, insertSQL, tx.Tenant(), s.ID, s.Person, s.Kind, s.digest, s.client, s.description, s.Methods, via,
-		s.CreatedAt, s.ProvedAt, s.ExpiresAt, int64(s.Idle/time.Second), s.mac)
+		s.CreatedAt, s.ProvedAt, s.held, s.ExpiresAt, int64(s.Idle/time.Second), s.mac)
 	if err != nil {
 		return fmt.Errorf("session: insert: %w", err)
 	}
@@ -96,10 +97,10 @@ func rotate(ctx context.Context, tx *tenantdb.Tx, id ID, digest []byte, generati
 	return one(tx.Exec(ctx, rotateSQL, tx.Tenant(), id, digest, int64(generation), at, client))
 }
 
-const proveSQL = `UPDATE avouch.session SET methods = $3, proved_at = $4, digest = $5, mac = $6 WHERE tenant_id = $1 AND session_id = $2 AND ended_at IS NULL`
+const proveSQL = `UPDATE avouch.session SET methods = $3, proved_at = $4, held = $5, digest = $6, mac = $7 WHERE tenant_id = $1 AND session_id = $2 AND ended_at IS NULL`
 
 func prove(ctx context.Context, tx *tenantdb.Tx, s record) error {
-	return one(tx.Exec(ctx, proveSQL, tx.Tenant(), s.ID, s.Methods, s.ProvedAt, s.digest, s.mac))
+	return one(tx.Exec(ctx, proveSQL, tx.Tenant(), s.ID, s.Methods, s.ProvedAt, s.held, s.digest, s.mac))
 }
 
 // one insists that a change met its row.

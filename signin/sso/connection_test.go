@@ -223,8 +223,8 @@ func errOf(_ Started, err error) error { return err }
 func (s *scene) session(t *testing.T, p PersonID, via ID) {
 	t.Helper()
 	must(t, s.DB.Change(t.Context(), tenantdb.System(s.acme, "test"), func(tx *tenantdb.Tx) (audit.Event, error) {
-		_, err := tx.Exec(t.Context(), `INSERT INTO avouch.session (tenant_id, session_id, person_id, kind, digest, description, methods, via, created_at, proved_at, expires_at, idle_seconds, mac)
-			VALUES ($1, gen_random_uuid(), $2, 'browser', sha256(gen_random_uuid()::text::bytea), '', '{}', $3, now(), now(), now() + interval '1 day', 60, sha256('x'))`, s.acme, p, orNull(via))
+		_, err := tx.Exec(t.Context(), `INSERT INTO avouch.session (tenant_id, session_id, person_id, kind, digest, description, methods, via, created_at, proved_at, held, expires_at, idle_seconds, mac)
+			VALUES ($1, gen_random_uuid(), $2, 'browser', sha256(gen_random_uuid()::text::bytea), '', '{}', $3, now(), now(), '{}', now() + interval '1 day', 60, sha256('x'))`, s.acme, p, orNull(via))
 		return audit.Event{Type: "session.started"}, err
 	}))
 }

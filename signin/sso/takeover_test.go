@@ -40,7 +40,7 @@ func TestWhoChangesTheKeysIsNobodyElse(t *testing.T) {
 	now := was
 	found, err := saml.ParseMetadata(evil.Metadata(samlSSO), "", s.clock())
 	must(t, err)
-	now.Certificates = found.Settings.Certificates
+	now.Certificates, now.StrongContexts = found.Settings.Certificates, nil
 	s.reconfigure(t, mallory, Reconfigure{SAML: &now})
 	if a, why := arrive(evil, "boss@acme.example"); why != ReasonCeiling {
 		t.Errorf("an owner's session, by keys of somebody who may do less: %+v, refused: %q", a, why)
