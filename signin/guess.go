@@ -3,6 +3,7 @@ package signin
 import (
 	"crypto/sha256"
 	"net/netip"
+	"slices"
 	"sync"
 	"time"
 
@@ -49,7 +50,7 @@ func (b *bucket) left(now time.Time) float64 {
 
 type bucketKey [sha256.Size]byte
 
-// mostBuckets bounds the memory; what does not fit shares one bucket.
+// mostBuckets bounds the memory, but for what is under way.
 const mostBuckets = 20_000
 
 // guesses is the present state, of one process: servers do not share it.
@@ -110,6 +111,9 @@ func (g *guesses) begin(keys []bucketKey, most []Allowance, now time.Time) (*gue
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	g.sweep(now)
+	if len(g.buckets)+len(keys) > mostBuckets {
+		g.makeRoom(now)
+	}
 	for i, k := range keys {
 		b := g.buckets[k]
 		wrong := b.left(now)
@@ -148,10 +152,6 @@ func (t *guess) ended(wrong bool, now time.Time) {
 // of is a bucket as of now. The lock is held.
 func (g *guesses) of(k bucketKey, now time.Time, a Allowance) *bucket {
 	b := g.buckets[k]
-	if b == nil && len(g.buckets) >= mostBuckets {
-		k = key("others", "")
-		b = g.buckets[k]
-	}
 	if b == nil {
 		b = &bucket{at: now, forget: a.Forget}
 		g.buckets[k] = b
@@ -171,6 +171,25 @@ func (g *guesses) sweep(now time.Time) {
 	for k, b := range g.buckets {
 		if b.pending == 0 && b.left(now) == 0 {
 			delete(g.buckets, k)
+		}
+	}
+}
+
+// makeRoom forgets that half of the buckets that holds least: who fills the memory pushes out what it was filled with, and neither
+// what was counted of one person nor anybody who comes later. The lock is held.
+func (g *guesses) makeRoom(now time.Time) {
+	held := make([]float64, 0, len(g.buckets))
+	for _, b := range g.buckets {
+		if b.pending == 0 {
+			held = append(held, b.left(now))
+		}
+	}
+	slices.Sort(held)
+	most := (len(held) + 1) / 2
+	for k, b := range g.buckets {
+		if most > 0 && b.pending == 0 && b.left(now) <= held[len(held)/2] {
+			delete(g.buckets, k)
+			most--
 		}
 	}
 }

@@ -172,3 +172,33 @@ func TestNobodyKeepsOthersFromRecovering(t *testing.T) {
 		t.Errorf("somebody who forgot a password: %v", err)
 	}
 }
+
+// TestFullMemoryIsNoWayAround: who has more networks and addresses than are remembered gets no further by that at one account, and
+// keeps nobody else out.
+func TestFullMemoryIsNoWayAround(t *testing.T) {
+	t.Parallel()
+	g := newGuesses(DefaultMails())
+	network := func(n int) netip.Addr {
+		return netip.AddrFrom16([16]byte{0x20, 1, 5: byte(n >> 16), 6: byte(n >> 8), 7: byte(n), 15: 1})
+	}
+	fill := func(from int) {
+		wrong(t, mostBuckets, func(n int) (*guess, error) { return g.stranger(network(from+n), fmt.Sprint(from+n), someday) }, someday)
+	}
+	fill(0)
+	if n, _ := wrong(t, 100, func(n int) (*guess, error) { return g.stranger(network(1<<20+n), "ada", someday) }, someday); n > 3 {
+		t.Errorf("%d mails to one person, from many networks", n)
+	}
+	fill(1 << 18)
+	if _, err := g.stranger(network(1<<21), "ada", someday); err == nil {
+		t.Error("what was counted of a person is forgotten for the sake of strangers")
+	}
+	if n, _ := wrong(t, 100, func(n int) (*guess, error) { return g.stranger(network(1<<22), fmt.Sprint("x", n), someday) }, someday); n > 10 {
+		t.Errorf("%d from one network", n)
+	}
+	if _, err := g.stranger(home(1), "bob", someday); err != nil {
+		t.Errorf("somebody else: %v", err)
+	}
+	if len(g.buckets) > mostBuckets {
+		t.Errorf("%d are remembered", len(g.buckets))
+	}
+}
