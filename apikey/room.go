@@ -158,6 +158,9 @@ func (r *Room) permitted(a authority, n NewKey, at time.Time) (k Key, cut bool, 
 	if err := a.covers(k); err != nil {
 		return Key{}, false, err
 	}
+	if err := a.fresh(k, at); err != nil {
+		return Key{}, false, err
+	}
 	if k.Kind == Service {
 		if k.MonthlyQuota, err = a.quota(n.MonthlyQuota, r.cfg.ServiceQuota); err != nil {
 			return Key{}, false, err

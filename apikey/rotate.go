@@ -78,6 +78,9 @@ func (r *Room) rotatable(ctx context.Context, tx *tenantdb.Tx, id string) (k Key
 	if k, err = load(ctx, &tx.ReadTx, id); err != nil {
 		return k, a, err
 	}
+	if err := a.fresh(k, r.cfg.Now()); err != nil {
+		return k, a, err
+	}
 	if !a.self(id) {
 		if err := a.bears(ctx, &tx.ReadTx, k); err != nil {
 			return k, a, err

@@ -49,6 +49,12 @@ func newBrowser(t testing.TB, n *house, address string) *somebody {
 // ask sends a request as a page of ours does.
 func (p *somebody) ask(t testing.TB, method, path string, body any) reply {
 	t.Helper()
+	return p.match(t, method, path, "", body)
+}
+
+// match is ask of one version of what is changed.
+func (p *somebody) match(t testing.TB, method, path, version string, body any) reply {
+	t.Helper()
 	var b []byte
 	if body != nil {
 		var err error
@@ -59,6 +65,9 @@ func (p *somebody) ask(t testing.TB, method, path string, body any) reply {
 	must(t, err)
 	if body != nil {
 		req.Header.Set("Content-Type", "application/json")
+	}
+	if version != "" {
+		req.Header.Set("If-Match", version)
 	}
 	req.Header.Set("User-Agent", "Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0")
 	if p.bearer != "" {
