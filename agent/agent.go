@@ -133,6 +133,14 @@ func may(c tenantdb.Caller, capability string) error {
 	return problem.New(problem.Denied, "This credential lacks the capability %s.", capability)
 }
 
+// gives is may of what makes or widens something that lasts: what break-glass lends does not.
+func gives(c tenantdb.Caller) error {
+	if err := may(c, mayWrite); err != nil || c.Holds(mayWrite) {
+		return err
+	}
+	return problem.New(problem.Denied, "This lasts, so it needs the capability %s for good, and not one that is lent.", mayWrite)
+}
+
 func missing() error { return problem.New(problem.Missing, "There is no such agent.") }
 
 // The limits of what an owner writes.

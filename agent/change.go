@@ -189,6 +189,11 @@ func (r *Room) SetScopes(ctx context.Context, c tenantdb.Caller, id ID, ifMatch 
 		if len(added)+len(removed) == 0 {
 			return audit.Event{}, nil
 		}
+		if len(added) > 0 {
+			if err := gives(c); err != nil {
+				return audit.Event{}, err
+			}
+		}
 		ev := about(id, "agent.scopes_changed", true, audit.Field{Name: "added", Value: strconv.Itoa(len(added))},
 			audit.Field{Name: "removed", Value: strconv.Itoa(len(removed))})
 		ev.Private = []audit.Field{{Name: "scopes", Value: strings.Join(scopes, " ")}, {Name: "added", Value: strings.Join(added, " ")}, {Name: "removed", Value: strings.Join(removed, " ")}}
@@ -218,6 +223,9 @@ func (r *Room) Resume(ctx context.Context, c tenantdb.Caller, id ID) (Agent, err
 	return r.change(ctx, c, id, "", func(_ *tenantdb.Tx, a *Agent) (audit.Event, error) {
 		if a.SuspendedAt == nil {
 			return audit.Event{}, problem.New(problem.Conflict, "The agent is not suspended.")
+		}
+		if err := gives(c); err != nil {
+			return audit.Event{}, err
 		}
 		a.SuspendedAt = nil
 		return about(id, "agent.resumed", true), nil

@@ -39,7 +39,7 @@ func (n *Registration) check() error {
 
 // Register makes an agent and its first token, both or neither.
 func (r *Room) Register(ctx context.Context, c tenantdb.Caller, n Registration) (Agent, Issued, error) {
-	if err := may(c, mayWrite); err != nil {
+	if err := gives(c); err != nil {
 		return Agent{}, Issued{}, err
 	}
 	if err := n.check(); err != nil {

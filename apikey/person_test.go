@@ -101,11 +101,18 @@ func TestPersonsKeysReachNoFurther(t *testing.T) {
 		_, err := f.room.Rotate(t.Context(), by, made.ID, 0)
 		want(t, err, problem.Denied, what+" rotates")
 	}
+	lent := session(id, ada, []string{"keys:write"}, "verify")
+	for _, n := range []NewKey{{Name: "k", Kind: Service, Scopes: []string{"verify"}}, {Name: "k", Kind: Data}} {
+		_, err := f.room.Create(t.Context(), lent, n)
+		want(t, err, problem.Denied, "by what is lent")
+	}
+	_, err := f.room.Rotate(t.Context(), lent, f.service(t, owner, NewKey{Scopes: []string{"verify"}}).ID, 0)
+	want(t, err, problem.Denied, "rotated by what is lent")
 	holds := []string{"keys:write", "agents:write"}
 	f.room.cfg.HeldBy = func(context.Context, *tenantdb.ReadTx, tenantdb.PersonID) ([]string, error) { return holds, nil }
 	by := session(id, ada, nil, "keys:write", "agents:write", "audit:read")
 	f.service(t, by, NewKey{Scopes: []string{"agents:write"}})
-	_, err := f.room.Create(t.Context(), by, NewKey{Name: "k", Kind: Service, Scopes: []string{"audit:read"}})
+	_, err = f.room.Create(t.Context(), by, NewKey{Name: "k", Kind: Service, Scopes: []string{"audit:read"}})
 	want(t, err, problem.Denied, "what they have lost since")
 	holds = nil
 	_, err = f.room.Create(t.Context(), by, NewKey{Name: "k", Kind: Service, Scopes: []string{"agents:write"}})

@@ -141,11 +141,16 @@ func (r *Room) maker(ctx context.Context, tx *tenantdb.ReadTx) (a authority, at 
 	if a, err = r.authorityOf(ctx, tx); err != nil {
 		return a, at, err
 	}
-	if !a.may("keys:write") {
-		return a, at, problem.New(problem.Denied, "This needs the capability keys:write.")
+	if !a.holds("keys:write") {
+		return a, at, lasts()
 	}
 	at, err = r.next(ctx, tx)
 	return a, at, err
+}
+
+// lasts refuses to make a key by what is only lent: the key would be there when that is over.
+func lasts() error {
+	return problem.New(problem.Denied, "This needs the capability keys:write, and not one that is lent: a key lasts.")
 }
 
 // permitted is the key to be made at an instant, as far as the caller may make it, and whether it lasts less long than it would

@@ -72,8 +72,8 @@ func (r *Room) rotatable(ctx context.Context, tx *tenantdb.Tx, id string) (k Key
 	if a, err = r.authorityOf(ctx, &tx.ReadTx); err != nil {
 		return k, a, err
 	}
-	if !a.may("keys:write") {
-		return k, a, problem.New(problem.Denied, "This needs the capability keys:write.")
+	if !a.holds("keys:write") {
+		return k, a, lasts()
 	}
 	if k, err = load(ctx, &tx.ReadTx, id); err != nil {
 		return k, a, err
