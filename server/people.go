@@ -227,10 +227,9 @@ func (s *Server) arrivalRefused(ctx context.Context, c tenantdb.Caller, ev audit
 	return s.denials.record(ctx, c, ev, singleKeys)
 }
 
-// provided says whether somebody signs in by a provider alone.
-func (s *Server) provided(ctx context.Context, tx *tenantdb.ReadTx, address string, roles []string) (bool, error) {
-	by, err := s.SSO.Required(ctx, tx, address, roles)
-	return !by.IsZero(), err
+// provided is the connection by which alone somebody signs in.
+func (s *Server) provided(ctx context.Context, tx *tenantdb.ReadTx, address string, roles []string) ([16]byte, error) {
+	return s.SSO.Required(ctx, tx, address, roles)
 }
 
 // arrive makes a session of whom a provider proved, or says where the browser goes to prove more.

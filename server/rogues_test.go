@@ -8,8 +8,33 @@ import (
 	"github.com/avouch-dev/avouch/agent"
 	"github.com/avouch-dev/avouch/audit"
 	"github.com/avouch-dev/avouch/internal/problem"
+	"github.com/avouch-dev/avouch/signin"
+	"github.com/avouch-dev/avouch/signin/sso"
 	"github.com/avouch-dev/avouch/tenantdb"
 )
+
+// connected is a connection of an organisation's, switched on, that a domain of it leads to.
+func (h *house) connected(t testing.TB, by *somebody, domain, issuer string) sso.ID {
+	t.Helper()
+	by.prove(t)
+	made := by.ask(t, "POST", "/api/v1/connections", map[string]any{
+		"kind": "oidc", "name": "Provider", "oidc": map[string]any{"issuer": issuer, "client_id": "avouch"},
+	}).want(t, 201)
+	id := made["connection_id"].(string)
+	by.ask(t, "POST", "/api/v1/connections/"+id+"/enable", nil).want(t, 200)
+	connection, err := sso.ParseID(id)
+	must(t, err)
+	if domain == "" {
+		return connection
+	}
+	tenant := by.tenant(t)
+	must(t, h.DB.Change(t.Context(), tenantdb.System(tenant, "test"), func(tx *tenantdb.Tx) (audit.Event, error) {
+		_, err := tx.Exec(t.Context(), `INSERT INTO avouch.domain (tenant_id, domain, token, connection_id, created_at, proved_at) VALUES ($1, $2, 'x', $3, now(), now())`,
+			tenant, domain, connection)
+		return audit.Event{Type: "test.proved"}, err
+	}))
+	return connection
+}
 
 // TestKeyIsNoWayAroundAProof: what wants a fresh proof of a person is not had without one by a key that they make first.
 func TestKeyIsNoWayAroundAProof(t *testing.T) {
@@ -33,6 +58,83 @@ func TestKeyIsNoWayAroundAProof(t *testing.T) {
 		t.Errorf("rotated: %d", r.status)
 	}
 	ada.ask(t, "POST", "/api/v1/keys/"+made["key_id"].(string)+"/revoke", map[string]any{}).want(t, 200) // which only takes away
+}
+
+// TestProvidedProveTheirOwnFactor: who must come by a provider, and a factor of their own, gets in by both.
+func TestProvidedProveTheirOwnFactor(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t)
+	acme, ada := h.owner(t, "Acme")
+	bob := h.member(t, ada, "bob@acme.example", "admin")
+	id := bob.personID(t)
+	connection := h.connected(t, ada, "acme.example", "https://provider.example")
+	ada.ask(t, "PATCH", "/api/v1/domains/acme.example", map[string]any{"required": true}).want(t, 200)
+	o, err := h.SignIn.Arrive(t.Context(), signin.Request{}, signin.Arrival{Tenant: acme.id, Person: id, Method: "oidc", Connection: connection, ProvedAt: h.now()})
+	if must(t, err); o.State != signin.Factor {
+		t.Fatal(o.State)
+	}
+	r := newBrowser(t, h, bob.address).ask(t, "POST", "/api/v1/sign-in/continue", map[string]any{
+		"attempt": o.Attempt.Expose(), "do": "prove", "factor": o.Factors[0].ID.String(), "code": bob.code(t),
+	})
+	if r.status != 200 || !strings.Contains(r.text, "signed_in") {
+		t.Errorf("%d %s", r.status, r.text)
+	}
+}
+
+// TestRequiredIsOneConnection: where a domain's people must come by one connection, another that knows them too brings nobody, and
+// proves nobody anew.
+func TestRequiredIsOneConnection(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t)
+	acme, ada := h.owner(t, "Acme")
+	bob := h.member(t, ada, "bob@acme.example", "member")
+	id := bob.personID(t)
+	before, now := h.connected(t, ada, "", "https://before.example"), h.connected(t, ada, "acme.example", "https://provider.example")
+	ada.ask(t, "PATCH", "/api/v1/domains/acme.example", map[string]any{"required": true}).want(t, 200)
+	arrive := func(by sso.ID, p tenantdb.PersonID) (signin.Outcome, error) {
+		return h.SignIn.Arrive(t.Context(), signin.Request{}, signin.Arrival{Tenant: acme.id, Person: p, Method: "oidc", Connection: by, ProvedAt: h.now()})
+	}
+	if o, err := arrive(before, id); !problem.Is(err, problem.Denied) {
+		t.Errorf("by another connection: %v, %v", o.State, err)
+	}
+	o, err := arrive(now, id)
+	if err != nil || o.State != signin.SignedIn {
+		t.Fatalf("by the connection: %v, %v", o.State, err)
+	}
+	again := signin.Arrival{Tenant: acme.id, Person: id, Method: "oidc", Connection: before, ProvedAt: h.now()}
+	if _, err := h.SignIn.Reproved(t.Context(), signin.Request{}, again, o.Started.Session.ID); !problem.Is(err, problem.Denied) {
+		t.Errorf("proved anew by another connection: %v", err)
+	}
+	if o, err := arrive(before, ada.personID(t)); err != nil {
+		t.Errorf("owners come as they like: %v, %v", o.State, err)
+	}
+}
+
+// TestRequiredWhileOneJoins: who has not set up a factor yet when the domain's connection becomes required begins no session without it.
+func TestRequiredWhileOneJoins(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t)
+	acme, ada := h.owner(t, "Acme")
+	h.connected(t, ada, "acme.example", "https://provider.example")
+	in := ada.ask(t, "POST", "/api/v1/invitations", map[string]any{"address": "bob@acme.example", "roles": []string{"admin"}}).want(t, 201)
+	var invitation [16]byte
+	id, err := tenantdb.ParseTenantID(in["invitation_id"].(string))
+	must(t, err)
+	invitation = id
+	bob := newBrowser(t, h, "bob@acme.example")
+	step := bob.ask(t, "POST", "/api/v1/join", map[string]any{"do": "join", "link": h.linkOf(t, acme.id, invitation), "name": "Bob", "password": goodPassword}).want(t, 200)
+	if step["state"] != "enrol" {
+		t.Fatal(step)
+	}
+	begun := bob.ask(t, "POST", "/api/v1/sign-in/continue", map[string]any{"attempt": step["attempt"], "do": "enrol", "kind": "totp"}).want(t, 200)["enrolment"].(map[string]any)
+	bob.seed = begun["secret"].(string)
+	ada.prove(t)
+	ada.ask(t, "PATCH", "/api/v1/domains/acme.example", map[string]any{"required": true}).want(t, 200)
+	r := bob.ask(t, "POST", "/api/v1/sign-in/continue", map[string]any{"attempt": step["attempt"], "do": "confirm", "factor": begun["id"], "code": bob.code(t)})
+	if r.status == 200 {
+		t.Errorf("a session by a password and an app: %s", r.text)
+	}
+	bob.ask(t, "GET", "/api/v1/session", nil).want(t, 401)
 }
 
 // TestLentMakesNoAgent: what break-glass lends makes nothing that is there when it is over.

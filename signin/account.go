@@ -162,7 +162,7 @@ func (r *Room) AskAddress(ctx context.Context, c tenantdb.Caller, req Request, a
 func (r *Room) keepsAddress(ctx context.Context, tx *tenantdb.Tx, p tenantdb.PersonID) error {
 	s, err := r.cfg.Org.Standing(ctx, &tx.ReadTx, p)
 	if err == nil {
-		err = r.free(ctx, tx, s)
+		err = r.free(ctx, tx, s, nobody)
 	}
 	return err
 }

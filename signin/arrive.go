@@ -45,7 +45,7 @@ func (r *Room) Arrive(ctx context.Context, req Request, a Arrival) (Outcome, err
 	if a.Strong {
 		proofs = append(proofs, "mfa") // RFC 8176's word
 	}
-	return r.changeVia(ctx, req, who, func(tx *tenantdb.Tx, s org.Standing) (Outcome, audit.Event, error) {
+	return r.change(ctx, req, who, a.Connection, func(tx *tenantdb.Tx, s org.Standing) (Outcome, audit.Event, error) {
 		return r.advance(ctx, tx, s, progress{
 			req: req, who: who, known: known, proofs: proofs, via: a.Connection, until: a.Until, provedAt: at, wanted: a.Session,
 		})

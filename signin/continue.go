@@ -73,7 +73,7 @@ func (r *Room) Continue(ctx context.Context, req Request, in Proof) (o Outcome, 
 		return r.byPasskey(ctx, req, in, a)
 	}
 	who := account{t, a.person}
-	o, err = r.change(ctx, req, who, func(tx *tenantdb.Tx, s org.Standing) (Outcome, audit.Event, error) {
+	o, err = r.change(ctx, req, who, a.via, func(tx *tenantdb.Tx, s org.Standing) (Outcome, audit.Event, error) {
 		a, err := r.again(ctx, tx, in.Attempt, toSignIn)
 		if err != nil {
 			return Outcome{}, audit.Event{}, err
@@ -193,7 +193,7 @@ func (r *Room) byPasskey(ctx context.Context, req Request, in Proof, a attempt) 
 		return Outcome{}, r.refused(ctx, req, account{tenant: tenantdb.Platform}, err)
 	}
 	who := account{owner.Tenant, owner.Person}
-	o, err := r.change(ctx, req, who, func(tx *tenantdb.Tx, s org.Standing) (Outcome, audit.Event, error) {
+	o, err := r.change(ctx, req, who, nobody, func(tx *tenantdb.Tx, s org.Standing) (Outcome, audit.Event, error) {
 		answer := in.answer(a)
 		answer.Person, answer.Factor = owner.Person, owner.Factor
 		answer.Code, answer.RecoveryCode = secret.String{}, secret.String{} // the passkey stands in for the password: nothing else does

@@ -80,8 +80,11 @@ func (r *Room) Confirm(ctx context.Context, req Request, in Confirmed) (Outcome,
 	}
 	p, _ := c.Person()
 	who := account{c.Tenant(), p.ID}
-	o, err := r.changeVia(ctx, req, who, func(tx *tenantdb.Tx, s org.Standing) (Outcome, audit.Event, error) {
+	o, err := r.changeAny(ctx, req, who, func(tx *tenantdb.Tx, s org.Standing) (Outcome, audit.Event, error) {
 		a, err := r.resume(ctx, tx, in.Attempt, toEnrol)
+		if err == nil {
+			err = r.free(ctx, tx, s, a.via)
+		}
 		if err != nil {
 			return Outcome{}, audit.Event{}, err
 		}

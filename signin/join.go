@@ -94,7 +94,7 @@ func (r *Room) Join(ctx context.Context, req Request, in Joined) (o Outcome, err
 		if !s.Active { // the organisation is suspended or deleted
 			return nil, link.Refused()
 		}
-		if err := r.free(ctx, tx, s); err != nil {
+		if err := r.free(ctx, tx, s, nobody); err != nil {
 			return nil, err
 		}
 		p := progress{req: req, who: who, proofs: []string{"password", "link"}, wanted: in.Session}

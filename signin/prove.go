@@ -188,6 +188,9 @@ func (r *Room) Reproved(ctx context.Context, req Request, a Arrival, id session.
 		} else if whose != who.person {
 			return audit.Event{}, problem.New(problem.Denied, "The provider proved somebody else than you.")
 		}
+		if err := r.free(ctx, tx, s, a.Connection); err != nil {
+			return audit.Event{}, err
+		}
 		if err := r.needsOwn(ctx, tx, s, a); err != nil {
 			return audit.Event{}, err
 		}

@@ -106,7 +106,7 @@ func (r *Room) Renew(ctx context.Context, req Request, in Renewed) (Outcome, err
 	if err != nil {
 		return Outcome{}, fmt.Errorf("signin.Renew: %w", err)
 	}
-	return r.change(ctx, req, who, func(tx *tenantdb.Tx, s org.Standing) (Outcome, audit.Event, error) {
+	return r.change(ctx, req, who, nobody, func(tx *tenantdb.Tx, s org.Standing) (Outcome, audit.Event, error) {
 		if _, err := r.cfg.Links.Spend(ctx, tx, in.Link, link.Recover); err != nil {
 			return Outcome{}, audit.Event{}, err
 		}

@@ -26,8 +26,8 @@ type Config struct {
 	Factors   *mfa.Room
 	Sessions  *session.Room
 	Links     *link.Links
-	// Provided says whether somebody with an address and roles signs in by the organisation's provider alone; nil is nobody.
-	Provided func(ctx context.Context, tx *tenantdb.ReadTx, address string, roles []string) (bool, error)
+	// Provided is the connection by which alone somebody with an address and roles signs in; zero is any way. Nil is nobody.
+	Provided func(ctx context.Context, tx *tenantdb.ReadTx, address string, roles []string) (by [16]byte, err error)
 	Guesses  Guesses // DefaultGuesses if zero
 	Mails    Guesses // that strangers have sent, DefaultMails if zero: each counts, right or wrong, and apart from guesses
 	// Step is what the answers to strangers take a whole number of, so that they say nothing of the work behind them; 0 is none.
@@ -63,7 +63,7 @@ func New(cfg Config) *Room {
 		cfg.Mails = DefaultMails()
 	}
 	if cfg.Provided == nil {
-		cfg.Provided = func(context.Context, *tenantdb.ReadTx, string, []string) (bool, error) { return false, nil }
+		cfg.Provided = func(context.Context, *tenantdb.ReadTx, string, []string) (by [16]byte, err error) { return by, nil }
 	}
 	return &Room{cfg, newGuesses(cfg.Guesses), newGuesses(cfg.Mails)}
 }

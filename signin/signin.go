@@ -111,7 +111,7 @@ func (r *Room) byPassword(ctx context.Context, req Request, who account, known b
 			return Outcome{}, fmt.Errorf("signin.SignIn: %w", err)
 		}
 	}
-	return r.change(ctx, req, who, func(tx *tenantdb.Tx, s org.Standing) (Outcome, audit.Event, error) {
+	return r.change(ctx, req, who, nobody, func(tx *tenantdb.Tx, s org.Standing) (Outcome, audit.Event, error) {
 		switch now, err := r.cfg.Passwords.Load(ctx, &tx.ReadTx, who.person); {
 		case err != nil:
 			return Outcome{}, audit.Event{}, err
@@ -148,31 +148,34 @@ func queue(known bool) password.From {
 	return password.Stranger
 }
 
-// change makes a change for a person who is on the way in, is in force, and need not come by a provider. Errors: wrongPassword for
-// one who is not in force.
-func (r *Room) change(ctx context.Context, req Request, who account, fn func(*tenantdb.Tx, org.Standing) (Outcome, audit.Event, error)) (Outcome, error) {
-	return r.changeVia(ctx, req, who, func(tx *tenantdb.Tx, s org.Standing) (Outcome, audit.Event, error) {
-		if err := r.free(ctx, tx, s); err != nil {
+// nobody is the connection of whom no provider brings.
+var nobody [16]byte
+
+// change makes a change for a person who is on the way in, is in force, and may come so: by a connection, or by none. Errors:
+// wrongPassword for one who is not in force.
+func (r *Room) change(ctx context.Context, req Request, who account, via [16]byte, fn func(*tenantdb.Tx, org.Standing) (Outcome, audit.Event, error)) (Outcome, error) {
+	return r.changeAny(ctx, req, who, func(tx *tenantdb.Tx, s org.Standing) (Outcome, audit.Event, error) {
+		if err := r.free(ctx, tx, s, via); err != nil {
 			return Outcome{}, audit.Event{}, err
 		}
 		return fn(tx, s)
 	})
 }
 
-// free refuses somebody who signs in by a provider alone.
-func (r *Room) free(ctx context.Context, tx *tenantdb.Tx, s org.Standing) error {
+// free refuses somebody who signs in by another connection alone.
+func (r *Room) free(ctx context.Context, tx *tenantdb.Tx, s org.Standing, via [16]byte) error {
 	p, err := r.cfg.Org.Profile(ctx, &tx.ReadTx, s.Person)
 	if err != nil {
 		return err
 	}
-	provided, err := r.cfg.Provided(ctx, &tx.ReadTx, p.Address, s.Roles)
-	if err == nil && provided {
+	by, err := r.cfg.Provided(ctx, &tx.ReadTx, p.Address, s.Roles)
+	if err == nil && by != nobody && by != via {
 		err = problem.New(problem.Denied, "Your organisation signs in by its provider: go on there.")
 	}
 	return err
 }
 
-func (r *Room) changeVia(ctx context.Context, req Request, who account, fn func(*tenantdb.Tx, org.Standing) (Outcome, audit.Event, error)) (o Outcome, err error) {
+func (r *Room) changeAny(ctx context.Context, req Request, who account, fn func(*tenantdb.Tx, org.Standing) (Outcome, audit.Event, error)) (o Outcome, err error) {
 	if err := r.prepare(ctx, who); err != nil {
 		return Outcome{}, fmt.Errorf("signin.change: %w", err)
 	}
