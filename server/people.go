@@ -63,7 +63,7 @@ func (s *Server) openPeople() (err error) {
 	}
 	hashing := password.Config{Ring: s.Ring, Breached: breached, Now: s.now, Quick: s.cfg.quick}
 	arriving := signin.Config{
-		DB: s.DB, Ring: s.Ring, Org: s.Org, Factors: s.Factors, Sessions: s.Sessions, Links: s.Links, Provided: s.provided, Step: signin.DefaultStep, Now: s.now,
+		DB: s.DB, Ring: s.Ring, Org: s.Org, Factors: s.Factors, Sessions: s.Sessions, Links: s.Links, Provided: s.provided, Refused: s.signInRefused, Step: signin.DefaultStep, Now: s.now,
 	}
 	if s.cfg.Strangers != nil {
 		s.cfg.Strangers(&hashing, &arriving)
@@ -220,6 +220,11 @@ func (f factorRules) MayReset(ctx context.Context, tx *tenantdb.ReadTx, _ tenant
 // for ever.
 func (s *Server) sessionRefused(ctx context.Context, c tenantdb.Caller, ev audit.Event) error {
 	return s.denials.record(ctx, c, ev, singleKeys)
+}
+
+// signInRefused records that somebody did not get in, which anybody could do without end.
+func (s *Server) signInRefused(ctx context.Context, c tenantdb.Caller, ev audit.Event) error {
+	return s.denials.record(ctx, c, ev, singleRequests)
 }
 
 // arrivalRefused records that somebody came back from a provider in vain, who could do so for ever.

@@ -137,6 +137,30 @@ func TestRequiredWhileOneJoins(t *testing.T) {
 	bob.ask(t, "GET", "/api/v1/session", nil).want(t, 401)
 }
 
+// TestFloodOfPasskeys: whoever answers questions of passkeys with nonsense fills neither a log nor the table of sign-ins.
+func TestFloodOfPasskeys(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t, func(c *Config) { c.PublicURL = "http://localhost:8080" })
+	refused, flood := 0, newBrowser(t, h, "")
+	for i := range 400 {
+		r := flood.ask(t, "POST", "/api/v1/sign-in", map[string]any{"passkey": true})
+		if r.status == 429 {
+			refused++
+			continue
+		}
+		step := r.want(t, 200)
+		if i < 60 {
+			flood.ask(t, "POST", "/api/v1/sign-in/continue", map[string]any{"attempt": step["attempt"], "do": "prove", "assertion": assertion([]byte("x"), tenantdb.PersonID{1})}).want(t, 401)
+		}
+	}
+	if refused == 0 {
+		t.Error("one address began 400 sign-ins")
+	}
+	if n := len(h.entries(t, tenantdb.Platform, "signin.refused")); n > 20 {
+		t.Errorf("%d entries", n)
+	}
+}
+
 // TestLentMakesNoAgent: what break-glass lends makes nothing that is there when it is over.
 func TestLentMakesNoAgent(t *testing.T) {
 	t.Parallel()

@@ -158,7 +158,12 @@ func (r *Room) refused(ctx context.Context, req Request, who account, err error)
 }
 
 // beginPasskey makes a challenge for whoever has a passkey.
-func (r *Room) beginPasskey(ctx context.Context, wanted Wanted) (*Step, error) {
+func (r *Room) beginPasskey(ctx context.Context, req Request, wanted Wanted) (*Step, error) {
+	if wait := r.begun.Take(req.Meta.Address, r.cfg.Now()); wait > 0 {
+		many := problem.New(problem.TooMany, "Too many sign-ins begin from your address.")
+		many.RetryAfter = wait
+		return nil, many
+	}
 	q, state, err := r.cfg.Factors.AskPasskey(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("signin.beginPasskey: %w", err)

@@ -165,7 +165,7 @@ type signInInput struct {
 
 func (r *Room) signIn(req *http.Request, who Request, in *signInInput) (*Step, error) {
 	if in.Passkey {
-		return r.beginPasskey(req.Context(), in.wanted())
+		return r.beginPasskey(req.Context(), who, in.wanted())
 	}
 	if in.Address == "" || in.Password == "" {
 		return nil, problem.New(problem.Invalid, "Send an address and a password, or passkey.")

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/avouch-dev/avouch/audit"
+	"github.com/avouch-dev/avouch/internal/pace"
 	"github.com/avouch-dev/avouch/internal/secret"
 	"github.com/avouch-dev/avouch/internal/web"
 	"github.com/avouch-dev/avouch/keyring"
@@ -28,8 +29,10 @@ type Config struct {
 	Links     *link.Links
 	// Provided is the connection by which alone somebody with an address and roles signs in; zero is any way. Nil is nobody.
 	Provided func(ctx context.Context, tx *tenantdb.ReadTx, address string, roles []string) (by [16]byte, err error)
-	Guesses  Guesses // DefaultGuesses if zero
-	Mails    Guesses // that strangers have sent, DefaultMails if zero: each counts, right or wrong, and apart from guesses
+	// Refused records that somebody did not get in. A server bounds here what a flood of strangers writes to a log; nil writes each.
+	Refused func(ctx context.Context, c tenantdb.Caller, ev audit.Event) error
+	Guesses Guesses // DefaultGuesses if zero
+	Mails   Guesses // that strangers have sent, DefaultMails if zero: each counts, right or wrong, and apart from guesses
 	// Step is what the answers to strangers take a whole number of, so that they say nothing of the work behind them; 0 is none.
 	Step time.Duration
 	Now  func() time.Time // nil is time.Now
@@ -42,8 +45,12 @@ const DefaultStep = 50 * time.Millisecond
 type Room struct {
 	cfg     Config
 	guesses *guesses
-	asked   *guesses // for links: each costs somebody a mail
+	asked   *guesses   // for links: each costs somebody a mail
+	begun   *pace.Pace // sign-ins by a passkey, of which each is a row before anybody is known
 }
+
+// begunPerMinute is how many sign-ins by a passkey one address may begin in a minute: many people can be behind one.
+const begunPerMinute = 300
 
 // DefaultMails lets a person ask again whose mail is late, and nobody have a mailbox filled. It has no bound of all together: strangers
 // with many addresses would keep everybody from recovering, and each person's mails are bounded anyway.
@@ -65,7 +72,13 @@ func New(cfg Config) *Room {
 	if cfg.Provided == nil {
 		cfg.Provided = func(context.Context, *tenantdb.ReadTx, string, []string) (by [16]byte, err error) { return by, nil }
 	}
-	return &Room{cfg, newGuesses(cfg.Guesses), newGuesses(cfg.Mails)}
+	if cfg.Refused == nil {
+		cfg.Refused = func(ctx context.Context, c tenantdb.Caller, ev audit.Event) error {
+			_, err := cfg.DB.Record(ctx, c, ev)
+			return err
+		}
+	}
+	return &Room{cfg, newGuesses(cfg.Guesses), newGuesses(cfg.Mails), pace.New(begunPerMinute, time.Minute)}
 }
 
 func (r *Room) instant() time.Time { return r.cfg.Now().UTC().Truncate(time.Microsecond) }

@@ -219,7 +219,7 @@ func (r *Room) refuse(ctx context.Context, req Request, who account, reason stri
 		Type: "signin.refused", Outcome: audit.Denied, Target: audit.Target{Kind: "person", ID: target(who.person)}, Subject: who.person,
 		Public: []audit.Field{{Name: "reason", Value: reason}}, Private: from(req.Meta.Address),
 	}
-	if _, err := r.cfg.DB.Record(ctx, caller(who.tenant, tenantdb.PersonID{}, req.Meta), ev); err != nil {
+	if err := r.cfg.Refused(ctx, caller(who.tenant, tenantdb.PersonID{}, req.Meta), ev); err != nil {
 		return fmt.Errorf("signin.refuse: %w", err)
 	}
 	return as
