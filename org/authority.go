@@ -12,8 +12,8 @@ import (
 	"github.com/avouch-dev/avouch/tenantdb"
 )
 
-// authority is what a caller holds while the head is locked: somebody who was demoted, suspended or removed since their request
-// came gives nothing away.
+// authority is what a caller holds while the head is locked: somebody who was demoted, suspended, removed or signed out since their
+// request came gives nothing away.
 type authority struct {
 	caller tenantdb.Caller
 	held   []string // what can be handed on; never what break-glass lends
@@ -34,6 +34,9 @@ func (r *Room) authority(ctx context.Context, tx *tenantdb.ReadTx) (authority, e
 		if err != nil {
 			return a, err
 		}
+		if err := r.lasts(ctx, tx, person); err != nil {
+			return a, err
+		}
 		a.held = common(a.held, s.Capabilities)
 	case a.caller.Actor().Kind == audit.ActorKey && r.cfg.KeyHolds != nil:
 		now, err := r.cfg.KeyHolds(ctx, tx, a.caller.Actor().ID)
@@ -43,6 +46,18 @@ func (r *Room) authority(ctx context.Context, tx *tenantdb.ReadTx) (authority, e
 		a.held = common(a.held, now)
 	}
 	return a, nil
+}
+
+// lasts refuses a session that was ended while its request was under way.
+func (r *Room) lasts(ctx context.Context, tx *tenantdb.ReadTx, p tenantdb.Person) error {
+	if r.cfg.Lasts == nil || p.Session == "" {
+		return nil
+	}
+	lasts, err := r.cfg.Lasts(ctx, tx, p.Session)
+	if err == nil && !lasts {
+		err = problem.New(problem.Denied, "You have been signed out.")
+	}
+	return err
 }
 
 // common is what both lists of capabilities allow.

@@ -3,6 +3,7 @@ package org
 import (
 	"context"
 
+	"github.com/avouch-dev/avouch/internal/problem"
 	"github.com/avouch-dev/avouch/tenantdb"
 )
 
@@ -29,6 +30,15 @@ func (r *Room) MayDecide(ctx context.Context, tx *tenantdb.ReadTx, p PersonID) e
 		return err
 	}
 	return a.covers(s.Capabilities)
+}
+
+// StillHolds refuses a caller who has lost a capability since their request came, whose key has ended, or who was signed out.
+func (r *Room) StillHolds(ctx context.Context, tx *tenantdb.ReadTx, capability string) error {
+	a, err := r.authority(ctx, tx)
+	if err == nil && !a.holds(capability) {
+		err = problem.New(problem.Denied, "This needs the capability %s.", capability)
+	}
+	return err
 }
 
 // Rules are the rules of the transaction's organisation.

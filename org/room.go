@@ -51,7 +51,9 @@ type Config struct {
 	// that is not in force.
 	KeysOf   func(ctx context.Context, tx *tenantdb.ReadTx, p PersonID) (int, error)
 	KeyHolds func(ctx context.Context, tx *tenantdb.ReadTx, key string) (capabilities []string, err error)
-	Now      func() time.Time // nil is time.Now
+	// Lasts says whether a session is in force still; nil believes that all are.
+	Lasts func(ctx context.Context, tx *tenantdb.ReadTx, session string) (bool, error)
+	Now   func() time.Time // nil is time.Now
 }
 
 // Ending ends what a person has, and says how much that was. why is a word for the log.

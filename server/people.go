@@ -76,7 +76,7 @@ func (s *Server) openPeople() (err error) {
 		return fmt.Errorf("%w: AVOUCH_DNS_SERVER: %w", ErrConfig, err)
 	}
 	s.SSO = sso.New(sso.Config{
-		DB: s.DB, Ring: s.Ring, People: s.Org, Public: s.set.public, Client: s.outbound, Arrive: s.arrive, EndSessions: s.endVia, Tell: tellOwnersOfSSO(s.Org),
+		DB: s.DB, Ring: s.Ring, People: s.Org, Public: s.set.public, Client: s.outbound, Arrive: s.arrive, EndSessions: s.endVia, Lasts: s.sessionLasts, Tell: tellOwnersOfSSO(s.Org),
 		LookupTXT: txt, DeviceOf: s.deviceIn, Refused: s.arrivalRefused, Now: s.now,
 	})
 	s.SCIM = scim.New(scim.Config{DB: s.DB, Ring: s.Ring, People: s.Org, Public: s.set.public, Owns: s.SSO.Owns, Now: s.now})
@@ -154,8 +154,14 @@ func (s *Server) endings() map[string]org.Ending {
 	}
 }
 
-// heldBy is what a person holds now: what their keys may do at most.
+// heldBy is what a person holds now: what their keys may do at most. Whose session was ended while the request was under way holds
+// nothing by it.
 func (s *Server) heldBy(ctx context.Context, tx *tenantdb.ReadTx, p tenantdb.PersonID) ([]string, error) {
+	if me, ok := tx.Caller().Person(); ok && me.ID == p && me.Session != "" {
+		if lasts, err := s.sessionLasts(ctx, tx, me.Session); err != nil || !lasts {
+			return nil, err
+		}
+	}
 	o, err := s.Org.Standing(ctx, tx, p)
 	if problem.Is(err, problem.Missing) || err == nil && !o.Active {
 		return nil, nil
@@ -230,6 +236,15 @@ func (s *Server) signInRefused(ctx context.Context, c tenantdb.Caller, ev audit.
 // arrivalRefused records that somebody came back from a provider in vain, who could do so for ever.
 func (s *Server) arrivalRefused(ctx context.Context, c tenantdb.Caller, ev audit.Event) error {
 	return s.denials.record(ctx, c, ev, singleKeys)
+}
+
+// sessionLasts says whether a session is in force, of which another room knows the id alone.
+func (s *Server) sessionLasts(ctx context.Context, tx *tenantdb.ReadTx, id string) (bool, error) {
+	of, err := session.ParseID(id)
+	if err != nil {
+		return false, err
+	}
+	return s.Sessions.Lasts(ctx, tx, of)
 }
 
 // provided is the connection by which alone somebody signs in.

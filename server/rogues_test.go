@@ -1,9 +1,14 @@
 package server
 
 import (
+	"encoding/json"
+	"io"
+	"net/http"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/go-jose/go-jose/v4"
 
 	"github.com/avouch-dev/avouch/agent"
 	"github.com/avouch-dev/avouch/audit"
@@ -11,6 +16,7 @@ import (
 	"github.com/avouch-dev/avouch/signin"
 	"github.com/avouch-dev/avouch/signin/sso"
 	"github.com/avouch-dev/avouch/tenantdb"
+	"github.com/avouch-dev/avouch/test/oidcprovider"
 )
 
 // connected is a connection of an organisation's, switched on, that a domain of it leads to.
@@ -137,6 +143,48 @@ func TestRequiredWhileOneJoins(t *testing.T) {
 	bob.ask(t, "GET", "/api/v1/session", nil).want(t, 401)
 }
 
+// TestLinkEndsWithItsSession: a session that was ended gives its account to no name of a provider's, also if it had begun to.
+func TestLinkEndsWithItsSession(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t, func(c *Config) { c.OutboundNetworks = []string{"127.0.0.0/8"} })
+	acme, ada := h.owner(t, "Acme")
+	provider := oidcprovider.New(t, jose.ES256)
+	provider.Now = h.now
+	connection := h.connected(t, ada, "", provider.URL)
+	path := "/api/v1/sso/" + connection.String() + "/callback"
+	provider.Register(oidcprovider.Client{ID: "avouch", Redirects: []string{h.URL() + path}})
+	thief, linked := h.stranger(t, ada), func() (n int) {
+		must(t, h.DB.Read(t.Context(), tenantdb.System(acme.id, "test"), func(tx *tenantdb.ReadTx) error {
+			return tx.QueryRow(t.Context(), `SELECT count(*) FROM avouch.identity WHERE tenant_id = $1`, acme.id).Scan(&n)
+		}))
+		return n
+	}
+	thief.signIn(t, nil)
+	back := func(subject string) string {
+		provider.SignIn(oidcprovider.User{Subject: subject})
+		var out struct {
+			To string `json:"redirect_url"`
+		}
+		r := thief.ask(t, "POST", "/api/v1/sso/prove", map[string]any{"connection_id": connection.String(), "link": true})
+		r.want(t, 200)
+		must(t, json.Unmarshal([]byte(r.text), &out))
+		to, _ := oidcprovider.Visit(t, out.To)
+		return strings.TrimPrefix(to, h.URL())
+	}
+	to := back("mallory")
+	ada.step = thief.step
+	ada.ask(t, "POST", "/api/v1/sessions/end-others", nil).want(t, 200)
+	thief.ask(t, "GET", "/api/v1/session", nil).want(t, 401)
+	if r := thief.ask(t, "GET", to, nil); linked() != 0 {
+		t.Errorf("a name of the thief's is the owner's, by a session that was ended: %d %s", r.status, r.header.Get("Location"))
+	}
+	thief.step = ada.step
+	thief.signIn(t, nil)
+	if r := thief.ask(t, "GET", back("ada"), nil); r.status != http.StatusSeeOther || linked() != 1 {
+		t.Errorf("in a session that counts: %d %s", r.status, r.text)
+	}
+}
+
 // TestFloodOfPasskeys: whoever answers questions of passkeys with nonsense fills neither a log nor the table of sign-ins.
 func TestFloodOfPasskeys(t *testing.T) {
 	t.Parallel()
@@ -188,5 +236,71 @@ func TestLentMakesNoAgent(t *testing.T) {
 	}
 	if _, err := h.Agents.Resume(t.Context(), by, there.ID); !problem.Is(err, problem.Denied) {
 		t.Errorf("resumed: %v", err)
+	}
+}
+
+// slowly sends a request of which the body comes to its end later.
+func (p *somebody) slowly(t testing.TB, path, key string, body map[string]any) (end func() int) {
+	t.Helper()
+	b, err := json.Marshal(body)
+	must(t, err)
+	r, w := io.Pipe()
+	req, err := http.NewRequestWithContext(t.Context(), "POST", p.n.url+path, r)
+	must(t, err)
+	req.Header.Set("Content-Type", "application/json")
+	if key != "" {
+		req.Header.Set("Authorization", "Bearer "+key)
+	} else {
+		req.Header.Set("Origin", p.n.URL())
+	}
+	status := make(chan int, 1)
+	go func() {
+		got, err := p.browser.Do(req)
+		if err != nil {
+			status <- 0
+			return
+		}
+		defer got.Body.Close()
+		status <- got.StatusCode
+	}()
+	_, err = w.Write(b[:1])
+	must(t, err)
+	time.Sleep(300 * time.Millisecond) // it is known by now who asks; if not, the test shows nothing
+	return func() int {
+		_, err := w.Write(b[1:])
+		must(t, err)
+		must(t, w.Close())
+		return <-status
+	}
+}
+
+// TestEndedMeanwhile: who is asked for a body at the moment of their end gives nothing away with it.
+func TestEndedMeanwhile(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t)
+	_, ada := h.owner(t, "Acme")
+	bob := h.member(t, ada, "bob@acme.example", "admin")
+	thief := h.stranger(t, bob)
+	thief.signIn(t, nil)
+	bob.step = thief.step
+	key := thief.slowly(t, "/api/v1/keys", "", map[string]any{"name": "k", "kind": "service", "scopes": []string{"verify"}})
+	invite := thief.slowly(t, "/api/v1/invitations", "", map[string]any{"address": "eve@else.example", "roles": []string{"member"}})
+	bob.ask(t, "POST", "/api/v1/sessions/end-others", nil).want(t, 200)
+	if got := key(); got != 403 {
+		t.Errorf("a key, by a session that was ended: %d", got)
+	}
+	if got := invite(); got != 403 {
+		t.Errorf("an invitation, by a session that was ended: %d", got)
+	}
+	h.connected(t, ada, "acme.example", "https://provider.example")
+	made := ada.ask(t, "POST", "/api/v1/keys", map[string]any{"name": "directory", "kind": "owner", "scopes": []string{"scim:write"}}).want(t, 201)
+	directory := newBrowser(t, h, "")
+	if got := directory.slowly(t, "/scim/v2/Users", made["key"].(string), map[string]any{"userName": "carol@acme.example"})(); got != 201 {
+		t.Fatalf("by a directory's key: %d", got)
+	}
+	user := directory.slowly(t, "/scim/v2/Users", made["key"].(string), map[string]any{"userName": "eve@acme.example"})
+	ada.ask(t, "POST", "/api/v1/keys/"+made["key_id"].(string)+"/revoke", map[string]any{}).want(t, 200)
+	if got := user(); got != 403 && got != 401 {
+		t.Errorf("a member, by a directory's key that was revoked: %d", got)
 	}
 }

@@ -69,6 +69,11 @@ func (r *Room) change(ctx context.Context, c tenantdb.Caller, what string, fn fu
 		return fmt.Errorf("scim.%s: %w", what, err)
 	}
 	err := r.cfg.DB.ChangeAll(ctx, c, func(tx *tenantdb.Tx) ([]audit.Event, error) {
+		if c.Actor().Kind == audit.ActorKey {
+			if err := r.cfg.People.StillHolds(ctx, &tx.ReadTx, "scim:write"); err != nil {
+				return nil, err
+			}
+		}
 		events, err := fn(tx)
 		var real []audit.Event
 		for _, e := range events {

@@ -168,6 +168,19 @@ func (r *Room) Again(ctx context.Context, c tenantdb.Caller) (tenantdb.Caller, e
 	return r.admit(ctx, p, web.RequestMeta{ID: web.RequestID(c.RequestID()), Address: c.Address()}, narrowed(c.Scopes(), p.st.Capabilities))
 }
 
+// Lasts reports whether a session is in force and counts, from wherever it is used: for what is done in its name after a while.
+func (r *Room) Lasts(ctx context.Context, tx *tenantdb.ReadTx, id ID) (bool, error) {
+	p := presence{tenant: tx.Tenant()}
+	err := r.fill(ctx, tx, id, &p)
+	if problem.Is(err, problem.Missing) {
+		return false, nil
+	}
+	if err != nil {
+		return false, fmt.Errorf("session.Lasts: %w", err)
+	}
+	return p.there && !p.over(p.st, r.cfg.Now()) && p.reasonBut() == "", nil
+}
+
 // admit makes the caller of a session that counts now, or says why it does not.
 func (r *Room) admit(ctx context.Context, p presence, meta web.RequestMeta, scopes []string) (tenantdb.Caller, error) {
 	if p.over(p.st, r.cfg.Now()) {

@@ -185,6 +185,13 @@ func (r *Room) mayLink(ctx context.Context, tx *tenantdb.Tx, n Connection, p Per
 
 // link gives a provider's name to the account of a person who asked for it in a session with a fresh proof.
 func (r *Room) link(ctx context.Context, tx *tenantdb.Tx, n Connection, fl flow, g guest, whose PersonID) ([]audit.Event, error) {
+	if r.cfg.Lasts != nil { // whoever had the session may have been put out since
+		if lasts, err := r.cfg.Lasts(ctx, &tx.ReadTx, fl.Session); err != nil {
+			return nil, err
+		} else if !lasts {
+			return nil, refuse(ReasonEnded)
+		}
+	}
 	switch known, err := hasIdentity(ctx, &tx.ReadTx, n.ID, fl.Person); {
 	case err != nil:
 		return nil, err

@@ -32,6 +32,7 @@ const (
 	ReasonElse       Reason = "else"       // the account belongs to another person of the provider's, or must be linked by hand
 	ReasonCeiling    Reason = "ceiling"    // the account may do more than whoever configured the connection
 	ReasonInactive   Reason = "inactive"   // the person was suspended
+	ReasonEnded      Reason = "ended"      // the session is over in which the account was to be linked
 	ReasonOther      Reason = "other"      // another person came back than was to be proved
 )
 
@@ -71,6 +72,8 @@ func (r *Refusal) Unwrap() error {
 		kind, says = problem.Denied, "This account is not yet linked to your identity provider. Sign in as you did before, and link it in your account's settings."
 	case ReasonInactive:
 		kind, says = problem.Denied, "This account cannot sign in. Ask an administrator of your organisation."
+	case ReasonEnded:
+		kind, says = problem.Denied, "You have been signed out meanwhile. Sign in, and begin again."
 	case ReasonOther:
 		kind, says = problem.Denied, "Somebody else came back from the identity provider. Sign out there, and try again."
 	case ReasonProvider:

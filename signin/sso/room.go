@@ -82,6 +82,8 @@ type Config struct {
 	DeviceOf func(cookies string) string
 	// EndSessions ends sessions, and says how many.
 	EndSessions func(ctx context.Context, tx *tenantdb.Tx, e Ended, why string) (int, error)
+	// Lasts says whether a session is in force still; nil believes that all are.
+	Lasts func(ctx context.Context, tx *tenantdb.ReadTx, session string) (bool, error)
 	// Tell enqueues a mail to the owners.
 	Tell func(ctx context.Context, tx *tenantdb.Tx, n Notice) error
 	// LookupTXT asks DNS; nil is the system's resolver.
