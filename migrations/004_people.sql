@@ -440,10 +440,11 @@ CREATE FUNCTION avouch.lookup_passkey(wanted bytea, OUT tenant_id uuid, OUT pers
   AS 'SELECT f.tenant_id, f.person_id, f.factor_id FROM avouch.factor f WHERE f.credential = wanted';
 CREATE FUNCTION avouch.lookup_connection(wanted uuid) RETURNS uuid LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
   AS 'SELECT c.tenant_id FROM avouch.connection c WHERE c.connection_id = wanted';
--- Whoever proved a domain first has it.
+-- Whoever proved a domain first has it, until their organisation is deleted.
 CREATE FUNCTION avouch.lookup_domain(wanted text, OUT tenant_id uuid, OUT connection_id uuid, OUT required boolean)
   RETURNS SETOF record LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
-  AS 'SELECT d.tenant_id, d.connection_id, d.required FROM avouch.domain d WHERE d.domain = wanted AND d.proved_at IS NOT NULL ORDER BY d.proved_at, d.tenant_id LIMIT 1';
+  AS 'SELECT d.tenant_id, d.connection_id, d.required FROM avouch.domain d JOIN avouch.organisation o ON o.tenant_id = d.tenant_id
+    WHERE d.domain = wanted AND d.proved_at IS NOT NULL AND o.deleted_at IS NULL ORDER BY d.proved_at, d.tenant_id LIMIT 1';
 CREATE FUNCTION avouch.lookup_break_glass(wanted uuid) RETURNS uuid LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
   AS 'SELECT b.tenant_id FROM avouch.break_glass b WHERE b.use_id = wanted';
 

@@ -890,7 +890,8 @@ CREATE OR REPLACE FUNCTION avouch.lookup_domain(wanted text, OUT tenant_id uuid,
  LANGUAGE sql
  STABLE SECURITY DEFINER
  SET search_path TO 'pg_catalog', 'pg_temp'
-AS $function$SELECT d.tenant_id, d.connection_id, d.required FROM avouch.domain d WHERE d.domain = wanted AND d.proved_at IS NOT NULL ORDER BY d.proved_at, d.tenant_id LIMIT 1$function$;
+AS $function$SELECT d.tenant_id, d.connection_id, d.required FROM avouch.domain d JOIN avouch.organisation o ON o.tenant_id = d.tenant_id
+    WHERE d.domain = wanted AND d.proved_at IS NOT NULL AND o.deleted_at IS NULL ORDER BY d.proved_at, d.tenant_id LIMIT 1$function$;
 
 CREATE OR REPLACE FUNCTION avouch.lookup_break_glass(wanted uuid)
  RETURNS uuid

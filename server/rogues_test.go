@@ -185,6 +185,30 @@ func TestLinkEndsWithItsSession(t *testing.T) {
 	}
 }
 
+// TestDeletedOrganisationHoldsNoDomain: what was deleted keeps nobody from proving its domain, nor from signing in.
+func TestDeletedOrganisationHoldsNoDomain(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t)
+	other, olga := h.owner(t, "Other")
+	h.connected(t, olga, "acme.example", "https://provider.example")
+	olga.prove(t)
+	olga.ask(t, "POST", "/api/v1/organisation/delete", map[string]any{"confirm": "Other"}).want(t, 200)
+	h.later(31 * 24 * time.Hour)
+	done, err := h.Org.Shred(t.Context(), tenantdb.System(other.id, "operator"))
+	if must(t, err); !done {
+		t.Fatal("nothing was destroyed")
+	}
+	r := newBrowser(t, h, "").ask(t, "POST", "/api/v1/sso/start", map[string]any{"address": "somebody@acme.example"})
+	if r.status != 200 || !strings.Contains(r.text, "password") {
+		t.Errorf("who signs in with an address of the domain: %d %s", r.status, r.text)
+	}
+	var holder int
+	must(t, h.DB.Lookup(t.Context(), `SELECT count(*)::int FROM avouch.lookup_domain($1)`, []any{"acme.example"}, &holder))
+	if holder != 0 {
+		t.Error("the domain is still held")
+	}
+}
+
 // TestFloodOfPasskeys: whoever answers questions of passkeys with nonsense fills neither a log nor the table of sign-ins.
 func TestFloodOfPasskeys(t *testing.T) {
 	t.Parallel()
