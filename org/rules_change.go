@@ -150,6 +150,9 @@ func (r *Room) UpdateRules(ctx context.Context, c tenantdb.Caller, ifMatch strin
 		if err := r.mayRule(a, before, after, ch.Addresses != nil); err != nil {
 			return audit.Event{}, err
 		}
+		if err := r.keepsOwners(ctx, tx, a, before, after); err != nil {
+			return audit.Event{}, err
+		}
 		out = SetRules{Rules: after, Version: version}
 		e := audit.Event{Type: "organisation.rules_changed", Target: audit.Target{Kind: "organisation", ID: tx.Tenant().String()}}
 		if after.lowersMFA(before) {
@@ -184,6 +187,29 @@ func (r *Room) mayRule(a authority, before, after Rules, addresses bool) error {
 		return a.ownerInPerson(r.cfg.Now())
 	}
 	return nil
+}
+
+// keepsOwners refuses whoever is no owner and says by which factors, or from where, an owner comes: by rules that owners cannot meet
+// they would be shut out, and could not change them back.
+func (r *Room) keepsOwners(ctx context.Context, tx *tenantdb.Tx, a authority, before, after Rules) error {
+	if a.owns() {
+		return nil
+	}
+	only := problem.New(problem.Denied, "Only an owner says by which factors, or from where, owners sign in.")
+	if !slices.Equal(before.Addresses, after.Addresses) {
+		return only
+	}
+	all, err := owners(ctx, &tx.ReadTx)
+	for _, p := range all {
+		s, err := standing(ctx, &tx.ReadTx, p)
+		if err != nil {
+			return err
+		}
+		if !slices.Equal(before.AllowedFactors(s.Roles), after.AllowedFactors(s.Roles)) {
+			return only
+		}
+	}
+	return err
 }
 
 // postpone keeps the part about second factors for later, and tells every owner.

@@ -143,7 +143,13 @@ func TestRules(t *testing.T) {
 	}
 	want(t, second(c.room.UpdateRules(t.Context(), admin, "", RulesChange{})), problem.Invalid, "without If-Match")
 	want(t, second(c.room.UpdateRules(t.Context(), admin, `"9"`, RulesChange{})), problem.Conflict, "another version")
-	got, err = c.room.UpdateRules(t.Context(), admin, `"1"`, RulesChange{
+	for what, ch := range map[string]RulesChange{
+		"where owners come from": {Addresses: &[]netip.Prefix{netip.MustParsePrefix("192.0.2.0/24")}}, "what owners prove": {Factors: &map[string][]string{RoleOwner: {FactorHardware}}},
+		"what everybody proves": {Factors: &map[string][]string{Everybody: {FactorHardware}}},
+	} {
+		want(t, second(c.room.UpdateRules(t.Context(), admin, `"1"`, ch)), problem.Denied, "an admin says "+what)
+	}
+	got, err = c.room.UpdateRules(t.Context(), boss, `"1"`, RulesChange{
 		MFA: new(MFARequired), Factors: &map[string][]string{RoleAdmin: {FactorHardware}}, IdleTimeout: new(time.Hour), SessionLifetime: new(24 * time.Hour), ProgramLifetime: new(30 * 24 * time.Hour),
 		Addresses: &[]netip.Prefix{netip.MustParsePrefix("192.0.2.77/24")}, AccessAlgorithm: new("RS256"), RetentionDays: new(400),
 	})

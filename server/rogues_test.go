@@ -2,6 +2,7 @@ package server
 
 import (
 	"encoding/json"
+	"fmt"
 	"io"
 	"net/http"
 	"strings"
@@ -207,6 +208,30 @@ func TestDeletedOrganisationHoldsNoDomain(t *testing.T) {
 	if holder != 0 {
 		t.Error("the domain is still held")
 	}
+}
+
+// TestAdministratorKeepsOwnersIn: who may do less than an owner does not shut the owners out by rules that they cannot meet.
+func TestAdministratorKeepsOwnersIn(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t)
+	_, ada := h.owner(t, "Acme")
+	eve := h.member(t, ada, "eve@acme.example", "admin")
+	for what, ch := range map[string]map[string]any{
+		"hardware keys, of which there are none": {"factors": map[string]any{"owner": []string{"hardware"}}},
+		"of everybody":                           {"factors": map[string]any{"*": []string{"hardware"}}},
+		"the administrator's own address":        {"addresses": []string{"127.0.0.0/8"}},
+	} {
+		now := eve.ask(t, "GET", "/api/v1/organisation/rules", nil).want(t, 200)
+		r := eve.match(t, "PATCH", "/api/v1/organisation/rules", fmt.Sprintf(`"%v"`, now["version"]), ch)
+		if r.status != 403 {
+			t.Errorf("%s: %d %s", what, r.status, r.text)
+		}
+		if r := ada.ask(t, "GET", "/api/v1/organisation", nil); r.status != 200 {
+			t.Fatalf("%s: an administrator has shut the owner out: %d", what, r.status)
+		}
+	}
+	now := eve.ask(t, "GET", "/api/v1/organisation/rules", nil).want(t, 200)
+	eve.match(t, "PATCH", "/api/v1/organisation/rules", fmt.Sprintf(`"%v"`, now["version"]), map[string]any{"factors": map[string]any{"member": []string{"totp", "passkey", "hardware"}}}).want(t, 200)
 }
 
 // TestFloodOfPasskeys: whoever answers questions of passkeys with nonsense fills neither a log nor the table of sign-ins.
