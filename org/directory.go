@@ -86,3 +86,14 @@ func saveDirected(ctx context.Context, tx *tenantdb.Tx, p Person) error {
 	}
 	return nil
 }
+
+const takeSuspensionSQL = `UPDATE avouch.person SET directory_suspended_at = NULL WHERE tenant_id = $1 AND person_id = $2 AND directory_suspended_at = suspended_at`
+
+// takeSuspension makes a suspension an administrator's that was a directory's, and says whether it was.
+func takeSuspension(ctx context.Context, tx *tenantdb.Tx, p PersonID) (bool, error) {
+	n, err := tx.Exec(ctx, takeSuspensionSQL, tx.Tenant(), p)
+	if err != nil {
+		return false, fmt.Errorf("org: take suspension: %w", err)
+	}
+	return n == 1, nil
+}

@@ -248,6 +248,12 @@ func (r *Room) pause(ctx context.Context, c tenantdb.Caller, id PersonID, at tim
 		}
 		var e audit.Event
 		out.Person, e, err = r.Pause(ctx, tx, p.ID, at)
+		if err == nil && e.Type == "" && !at.IsZero() { // by whom? if by a directory, it is no more the directory's to undo
+			var taken bool
+			if taken, err = takeSuspension(ctx, tx, id); taken {
+				e = out.event("person.suspended")
+			}
+		}
 		if err == nil && e.Type != "" && !at.IsZero() && r.cfg.KeysOf != nil {
 			out.KeysKept, err = r.cfg.KeysOf(ctx, &tx.ReadTx, id)
 		}

@@ -226,6 +226,32 @@ func TestSuspension(t *testing.T) {
 	}
 }
 
+// TestSuspendedByBoth: whom an administrator suspends after the directory did, the directory does not resume.
+func TestSuspendedByBoth(t *testing.T) {
+	t.Parallel()
+	s := open(t)
+	grace := s.made(t, "grace@acme.example")
+	active := func(v bool) doortest.Answer {
+		return s.ask(t, "PATCH", "/Users/"+grace.String(), map[string]any{"Operations": []any{map[string]any{"op": "replace", "path": "active", "value": v}}})
+	}
+	if a := active(false); a.Status != 200 {
+		t.Fatalf("%d %s", a.Status, a.Raw)
+	}
+	_, err := s.people.SuspendPerson(t.Context(), s.owner, grace)
+	must(t, err)
+	if a := active(true); a.Status != 403 || s.standing(t, grace).Active {
+		t.Errorf("resumed whom an administrator suspended too: %d %s", a.Status, a.Raw)
+	}
+	_, err = s.people.ResumePerson(t.Context(), s.owner, grace)
+	must(t, err)
+	if a := active(false); a.Status != 200 {
+		t.Fatalf("%d %s", a.Status, a.Raw)
+	}
+	if a := active(true); a.Status != 200 || !s.standing(t, grace).Active {
+		t.Errorf("its own suspension: %d %s", a.Status, a.Raw)
+	}
+}
+
 // TestLastOwner: a directory that decides about all owners ends not the last of them.
 func TestLastOwner(t *testing.T) {
 	t.Parallel()
