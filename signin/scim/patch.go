@@ -3,7 +3,6 @@ package scim
 import (
 	"maps"
 	"slices"
-	"strconv"
 	"strings"
 )
 
@@ -164,41 +163,59 @@ func join(list []any, value any) []any {
 	if !many {
 		more = []any{value}
 	}
-	there := namesOf(list)
+	there := namesOf(more)
+	for n := range there {
+		there[n] = false
+	}
+	for _, v := range list {
+		if n, ok := nameOf(v); ok {
+			if _, comes := there[n]; comes {
+				there[n] = true
+			}
+		}
+	}
 	for _, v := range more {
-		name, ok := nameOf(v)
-		if ok && there[name] {
+		n, ok := nameOf(v)
+		if ok && there[n] {
 			continue
 		}
 		if list = append(list, v); ok {
-			there[name] = true
+			there[n] = true
 		}
 	}
 	return list
 }
 
-// nameOf is by what values are the same: a text, or the value and type of an object, as far as there are such.
-func nameOf(v any) (string, bool) {
-	switch v := v.(type) {
-	case string:
-		return strconv.Quote(v), true
-	case map[string]any:
-		value, ok := nameOf(v["value"])
-		if !ok || v["type"] == nil {
-			return "{" + value + "}", ok
-		}
-		kind, ok := nameOf(v["type"])
-		return "{" + value + " " + kind + "}", ok
-	}
-	return "", false
+// name is by what values are the same: a text, or the value and type of an object, as far as there are such. It is made without
+// memory of its own: each operation looks at all members of a group, while the organisation waits.
+type name struct {
+	object, typed bool
+	value, kind   string
 }
 
-// namesOf are the names of values: many are compared with many, while the organisation waits.
-func namesOf(list []any) map[string]bool {
-	names := make(map[string]bool, len(list))
+func nameOf(v any) (n name, ok bool) {
+	switch v := v.(type) {
+	case string:
+		return name{value: v}, true
+	case map[string]any:
+		if n.value, ok = v["value"].(string); !ok {
+			return n, false
+		}
+		n.object, n.typed = true, v["type"] != nil
+		if n.typed {
+			n.kind, ok = v["type"].(string)
+		}
+		return n, ok
+	}
+	return n, false
+}
+
+// namesOf are the names of values: many are compared with many.
+func namesOf(list []any) map[name]bool {
+	names := make(map[name]bool, len(list))
 	for _, v := range list {
-		if name, ok := nameOf(v); ok {
-			names[name] = true
+		if n, ok := nameOf(v); ok {
+			names[n] = true
 		}
 	}
 	return names
@@ -211,8 +228,8 @@ func remove(resource map[string]any, p Path, value any) {
 	case many && p.Filter == nil && p.Sub == "" && named && len(gone) > 0:
 		names := namesOf(gone)
 		resource[p.Attribute] = slices.DeleteFunc(list, func(v any) bool {
-			name, ok := nameOf(v)
-			return ok && names[name]
+			n, ok := nameOf(v)
+			return ok && names[n]
 		})
 	case many && p.Filter != nil && p.Sub == "":
 		resource[p.Attribute] = slices.DeleteFunc(list, func(v any) bool {

@@ -27,3 +27,23 @@ func TestManyMembersAtOnce(t *testing.T) {
 		t.Errorf("it took %s", took)
 	}
 }
+
+// TestManyOperationsAtOnce: the organisation waits while a PATCH is applied, so that an operation must not make something of each member.
+func TestManyOperationsAtOnce(t *testing.T) {
+	list, ops := make([]any, 2000), []Operation{}
+	for i := range list {
+		list[i] = map[string]any{"value": fmt.Sprintf("%08x-0000-7000-8000-000000000000", i)}
+	}
+	for i := range 50 {
+		one := []any{map[string]any{"value": fmt.Sprint("new ", i)}}
+		ops = append(ops, Operation{"add", "members", one}, Operation{"remove", "members", one})
+	}
+	made := testing.AllocsPerRun(3, func() {
+		if err := Apply(map[string]any{"members": append([]any{}, list...)}, ops); err != nil {
+			t.Fatal(err)
+		}
+	})
+	if most := float64(50 * len(ops)); made > most {
+		t.Errorf("%.0f allocations for %d operations on %d members, want at most %.0f", made, len(ops), len(list), most)
+	}
+}
