@@ -410,6 +410,13 @@ func TestProvidedComeByTheProvider(t *testing.T) {
 	if r := bob.ask(t, "POST", "/api/v1/recovery/finish", map[string]any{"link": link, "password": "another long password, 9"}); r.status != 403 {
 		t.Errorf("by recovery: %d %s", r.status, r.text)
 	}
+	why := map[string]int{}
+	for _, e := range h.entries(t, acme.id, "signin.refused") {
+		why[e.field("reason")]++
+	}
+	if why["provider"] != 2 || why["password"] != 1 {
+		t.Errorf("the log says of them: %v", why)
+	}
 	h.stranger(t, ada).signIn(t, nil)
 }
 

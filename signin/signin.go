@@ -154,12 +154,18 @@ var nobody [16]byte
 // change makes a change for a person who is on the way in, is in force, and may come so: by a connection, or by none. Errors:
 // wrongPassword for one who is not in force.
 func (r *Room) change(ctx context.Context, req Request, who account, via [16]byte, fn func(*tenantdb.Tx, org.Standing) (Outcome, audit.Event, error)) (Outcome, error) {
-	return r.changeAny(ctx, req, who, func(tx *tenantdb.Tx, s org.Standing) (Outcome, audit.Event, error) {
+	elsewhere := false
+	o, err := r.changeAny(ctx, req, who, func(tx *tenantdb.Tx, s org.Standing) (Outcome, audit.Event, error) {
 		if err := r.free(ctx, tx, s, via); err != nil {
+			elsewhere = problem.Is(err, problem.Denied)
 			return Outcome{}, audit.Event{}, err
 		}
 		return fn(tx, s)
 	})
+	if elsewhere {
+		err = r.refuse(ctx, req, who, "provider", err)
+	}
+	return o, err
 }
 
 // free refuses somebody who signs in by another connection alone.
