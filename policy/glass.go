@@ -57,6 +57,8 @@ type Organisations interface {
 	GlassRules(ctx context.Context, tx *tenantdb.ReadTx) (GlassRules, error)
 	// Owners are the active owners, who are told.
 	Owners(ctx context.Context, tx *tenantdb.ReadTx) ([]tenantdb.PersonID, error)
+	// StillHolds refuses the transaction's caller if they lost a capability, or were signed out, since their request came.
+	StillHolds(ctx context.Context, tx *tenantdb.ReadTx, capability string) error
 }
 
 // GlassConfig is what break-glass needs.

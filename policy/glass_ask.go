@@ -39,6 +39,9 @@ func (g *Glass) Ask(ctx context.Context, c tenantdb.Caller, a Asked) (Use, error
 		return Use{}, wrapped("Ask", err)
 	}
 	err = g.cfg.DB.ChangeAll(ctx, c, func(tx *tenantdb.Tx) ([]audit.Event, error) {
+		if err := g.cfg.Rules.StillHolds(ctx, &tx.ReadTx, "breakglass:write"); err != nil {
+			return nil, err
+		}
 		rules, err := g.rules(ctx, &tx.ReadTx)
 		if err != nil {
 			return nil, err

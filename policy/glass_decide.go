@@ -25,6 +25,9 @@ func (g *Glass) Approve(ctx context.Context, c tenantdb.Caller, use UseID) (Use,
 	}
 	var u Use
 	err = g.cfg.DB.Change(ctx, c, func(tx *tenantdb.Tx) (e audit.Event, err error) {
+		if err := g.cfg.Rules.StillHolds(ctx, &tx.ReadTx, "breakglass:approve"); err != nil {
+			return audit.Event{}, err
+		}
 		if u, err = g.waiting(ctx, tx, use, p.ID); err != nil {
 			return audit.Event{}, err
 		}

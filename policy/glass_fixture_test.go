@@ -49,6 +49,7 @@ type rulebook struct {
 	mu     sync.Mutex
 	rules  GlassRules
 	owners []tenantdb.PersonID
+	left   tenantdb.PersonID
 }
 
 func (r *rulebook) GlassRules(context.Context, *tenantdb.ReadTx) (GlassRules, error) {
@@ -61,6 +62,16 @@ func (r *rulebook) Owners(context.Context, *tenantdb.ReadTx) ([]tenantdb.PersonI
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return r.owners, nil
+}
+
+// StillHolds refuses whoever has left.
+func (r *rulebook) StillHolds(_ context.Context, tx *tenantdb.ReadTx, _ string) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if p, _ := tx.Caller().Person(); p.ID == r.left {
+		return problem.New(problem.Denied, "You have left.")
+	}
+	return nil
 }
 
 func (r *rulebook) set(change func(*GlassRules)) {

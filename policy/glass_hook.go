@@ -82,6 +82,9 @@ func (g *Glass) SetHook(ctx context.Context, c tenantdb.Caller) (secret.String, 
 		return secret.String{}, wrapped("SetHook", err)
 	}
 	err = g.cfg.DB.Change(ctx, c, func(tx *tenantdb.Tx) (audit.Event, error) {
+		if err := g.cfg.Rules.StillHolds(ctx, &tx.ReadTx, tenantdb.Everything); err != nil {
+			return audit.Event{}, err
+		}
 		e := audit.Event{Type: "break_glass.hook_set", Target: audit.Target{Kind: "organisation", ID: c.Tenant().String()}}
 		return e, upsertHook(ctx, tx, sealed, p.ID, at)
 	})

@@ -32,6 +32,9 @@ func (g *Glass) Review(ctx context.Context, c tenantdb.Caller, use UseID, remark
 		return Use{}, wrapped("Review", err)
 	}
 	err = g.cfg.DB.ChangeAll(ctx, c, func(tx *tenantdb.Tx) ([]audit.Event, error) {
+		if err := g.cfg.Rules.StillHolds(ctx, &tx.ReadTx, "breakglass:approve"); err != nil {
+			return nil, err
+		}
 		if u, err = loadUse(ctx, &tx.ReadTx, use); err != nil {
 			return nil, err
 		}

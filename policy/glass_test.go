@@ -131,6 +131,9 @@ func TestGlassNeedsAnother(t *testing.T) {
 	other := &someone{h: &house{Door: h.Door, clock: h.clock, acme: h.Tenant(t, "Globex")}, id: bob.id, caps: []string{"*"}}
 	refused(t, "approving another organisation's", approve(other), problem.Missing)
 	h.lends(t, ada)
+	h.rules.left = bob.id
+	refused(t, "approving by who has left meanwhile", approve(bob), problem.Denied)
+	h.rules.left = tenantdb.PersonID{}
 	done(t, "approving", approve(bob))
 	refused(t, "approving twice", approve(bob), problem.Conflict)
 	refused(t, "refusing what is open", refuse(bob), problem.Conflict)

@@ -44,6 +44,11 @@ func (g glassRules) Owners(ctx context.Context, tx *tenantdb.ReadTx) ([]tenantdb
 	return g.org.Owners(ctx, tx)
 }
 
+// StillHolds is for policy.Organisations.
+func (g glassRules) StillHolds(ctx context.Context, tx *tenantdb.ReadTx, capability string) error {
+	return g.org.StillHolds(ctx, tx, capability)
+}
+
 // glassLog reads the log by the room of the log, which allows it and records it.
 type glassLog struct{ trail *trail.Room }
 

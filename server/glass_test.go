@@ -33,7 +33,7 @@ func TestGlass(t *testing.T) {
 			})
 		}
 	}
-	ada, bob := person([]string{}, "breakglass:write"), person([]string{"owner"}, "*")
+	ada, bob := person([]string{"member"}, "breakglass:write"), person([]string{"owner"}, "*")
 	asked := policy.Asked{Reason: "The pager went off at night", Capabilities: []string{"agents:write"}, Life: 2 * time.Hour}
 	if _, err := n.Glass.Ask(t.Context(), ada(), asked); !problem.Is(err, problem.Denied) {
 		t.Errorf("with rules that lend nothing: %v", err)

@@ -353,3 +353,26 @@ func TestEndedMeanwhile(t *testing.T) {
 		t.Errorf("a member, by a directory's key that was revoked: %d", got)
 	}
 }
+
+// TestApproverEndsMeanwhile: who is signed out while an approval is under way lets no glass be broken.
+func TestApproverEndsMeanwhile(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t)
+	_, ada := h.owner(t, "Acme")
+	bob, carol := h.member(t, ada, "bob@acme.example", "admin"), h.member(t, ada, "carol@acme.example", "member")
+	ada.prove(t)
+	ada.match(t, "PATCH", "/api/v1/organisation/rules", `"1"`, map[string]any{"break_glass": map[string]any{"approval": "person", "capabilities": []string{"audit:read"}}}).want(t, 200)
+	h.later(2 * time.Hour)
+	carol.prove(t)
+	use := carol.ask(t, "POST", "/api/v1/break-glass", map[string]any{"reason": "The pager went off at night", "capabilities": []string{"audit:read"}, "minutes": 5}).want(t, 201)["use_id"].(string)
+	thief := h.stranger(t, bob)
+	thief.signIn(t, nil)
+	bob.step = thief.step
+	approve := thief.slowly(t, "/api/v1/break-glass/"+use+"/approve", "", map[string]any{})
+	bob.ask(t, "POST", "/api/v1/sessions/end-others", nil).want(t, 200)
+	if got := approve(); got != 403 {
+		t.Errorf("by a session that was ended: %d", got)
+	}
+	bob.prove(t)
+	bob.ask(t, "POST", "/api/v1/break-glass/"+use+"/approve", nil).want(t, 200)
+}

@@ -171,8 +171,11 @@ func (r *Room) change(ctx context.Context, c tenantdb.Caller, what string, fn fu
 	return nil
 }
 
-// still refuses a person who was removed, suspended or lost a capability since the request came.
+// still refuses a person who was removed, suspended, signed out or lost a capability since the request came, and a key that has ended.
 func (r *Room) still(ctx context.Context, tx *tenantdb.Tx) error {
+	if err := r.cfg.People.StillHolds(ctx, &tx.ReadTx, "sso:write"); err != nil {
+		return err
+	}
 	p, ok := tx.Caller().Person()
 	if !ok {
 		return nil
