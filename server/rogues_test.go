@@ -376,3 +376,27 @@ func TestApproverEndsMeanwhile(t *testing.T) {
 	bob.prove(t)
 	bob.ask(t, "POST", "/api/v1/break-glass/"+use+"/approve", nil).want(t, 200)
 }
+
+// TestAccountEndsMeanwhile: who is signed out while a change of the account is under way changes nothing of it.
+func TestAccountEndsMeanwhile(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t)
+	_, ada := h.owner(t, "Acme")
+	bob := h.member(t, ada, "bob@acme.example", "member")
+	thief := h.stranger(t, bob)
+	thief.signIn(t, nil)
+	begun := thief.ask(t, "POST", "/api/v1/factors", map[string]any{"kind": "totp"}).want(t, 201)
+	thief.seed = begun["secret"].(string)
+	factor := thief.slowly(t, "/api/v1/factors/"+begun["factor_id"].(string)+"/confirm", "", map[string]any{"code": thief.code(t)})
+	address := thief.slowly(t, "/api/v1/address", "", map[string]any{"address": "eve@else.example"})
+	bob.ask(t, "POST", "/api/v1/sessions/end-others", nil).want(t, 200)
+	if got := factor(); got != 403 {
+		t.Errorf("a factor: %d", got)
+	}
+	if got := address(); got != 403 {
+		t.Errorf("an address: %d", got)
+	}
+	if all := bob.ask(t, "GET", "/api/v1/factors", nil).want(t, 200)["factors"].([]any); len(all) != 0 {
+		t.Errorf("bob has %v", all)
+	}
+}

@@ -54,6 +54,9 @@ func (r *Room) SetPassword(ctx context.Context, c tenantdb.Caller, req Request, 
 		return fmt.Errorf("signin.SetPassword: %w", err)
 	}
 	err = r.cfg.DB.Change(ctx, c, func(tx *tenantdb.Tx) (audit.Event, error) {
+		if err := r.lasts(ctx, tx, p); err != nil {
+			return audit.Event{}, err
+		}
 		if err := r.cfg.Passwords.Store(ctx, tx, p.ID, h); err != nil {
 			return audit.Event{}, err
 		}
@@ -71,6 +74,19 @@ func (r *Room) SetPassword(ctx context.Context, c tenantdb.Caller, req Request, 
 		return fmt.Errorf("signin.SetPassword: %w", err)
 	}
 	return nil
+}
+
+// lasts refuses whose session was ended while the request was under way.
+func (r *Room) lasts(ctx context.Context, tx *tenantdb.Tx, p tenantdb.Person) error {
+	id, err := session.ParseID(p.Session)
+	if err != nil {
+		return fmt.Errorf("signin: a session without an id: %w", err)
+	}
+	lasts, err := r.cfg.Sessions.Lasts(ctx, &tx.ReadTx, id)
+	if err == nil && !lasts {
+		err = problem.New(problem.Denied, "You have been signed out.")
+	}
+	return err
 }
 
 // endOthers ends all of a person's sessions but the one that asks, and what else somebody who knew the password may have.
@@ -137,7 +153,7 @@ func (r *Room) AskAddress(ctx context.Context, c tenantdb.Caller, req Request, a
 		return fmt.Errorf("signin.AskAddress: %w", err)
 	}
 	err = r.cfg.DB.Change(ctx, c, func(tx *tenantdb.Tx) (audit.Event, error) {
-		if err := r.keepsAddress(ctx, tx, p.ID); err != nil {
+		if err := r.keepsAddress(ctx, tx, p); err != nil {
 			return audit.Event{}, err
 		}
 		sealed, err := r.cfg.Ring.SealFields(ctx, tx.Tenant(), p.ID, []byte(normal), []byte(linkedAddress))
@@ -159,8 +175,11 @@ func (r *Room) AskAddress(ctx context.Context, c tenantdb.Caller, req Request, a
 }
 
 // keepsAddress refuses another address to who signs in by a provider alone: with one of another domain they would not need to.
-func (r *Room) keepsAddress(ctx context.Context, tx *tenantdb.Tx, p tenantdb.PersonID) error {
-	s, err := r.cfg.Org.Standing(ctx, &tx.ReadTx, p)
+func (r *Room) keepsAddress(ctx context.Context, tx *tenantdb.Tx, p tenantdb.Person) error {
+	if err := r.lasts(ctx, tx, p); err != nil {
+		return err
+	}
+	s, err := r.cfg.Org.Standing(ctx, &tx.ReadTx, p.ID)
 	if err == nil {
 		err = r.free(ctx, tx, s, nobody)
 	}
@@ -220,7 +239,7 @@ func (r *Room) SetAddress(ctx context.Context, c tenantdb.Caller, l secret.Strin
 		if f.Subject != p.ID {
 			return audit.Event{}, link.Refused()
 		}
-		if err := r.keepsAddress(ctx, tx, p.ID); err != nil {
+		if err := r.keepsAddress(ctx, tx, p); err != nil {
 			return audit.Event{}, err
 		}
 		plain, err := r.cfg.Ring.OpenFields(ctx, tx.Tenant(), p.ID, f.Data, []byte(linkedAddress))

@@ -53,6 +53,18 @@ func proved(c tenantdb.Caller, all []stored, at time.Time) error {
 	return problem.New(problem.Denied, "%s: by %s, or with something as strong.", proveAgain, most)
 }
 
+// proved is proved of the transaction's caller, whose session must be in force still.
+func (r *Room) proved(ctx context.Context, tx *tenantdb.ReadTx, all []stored, at time.Time) error {
+	if p, ok := tx.Caller().Person(); ok && p.Session != "" && r.cfg.Lasts != nil {
+		if lasts, err := r.cfg.Lasts(ctx, tx, p.Session); err != nil {
+			return err
+		} else if !lasts {
+			return problem.New(problem.Denied, "You have been signed out.")
+		}
+	}
+	return proved(tx.Caller(), all, at)
+}
+
 // changed is what every change of factors does beside: it mails the person, and tells Config.Changed.
 func (r *Room) changed(ctx context.Context, tx *tenantdb.Tx, ch Change, f stored) (audit.Event, error) {
 	if err := r.notify(ctx, tx, ch.Person, ch.Person, ch.What, ch.Kind); err != nil {
@@ -136,7 +148,7 @@ func (r *Room) Remove(ctx context.Context, c tenantdb.Caller, f ID) error {
 		if old == nil || old.Reset {
 			return audit.Event{}, noFactor()
 		}
-		if err := proved(c, all, r.instant()); err != nil {
+		if err := r.proved(ctx, &tx.ReadTx, all, r.instant()); err != nil {
 			return audit.Event{}, err
 		}
 		kinds, required, err := r.cfg.People.Allowed(ctx, &tx.ReadTx, p.ID)

@@ -201,7 +201,7 @@ func (r *Room) mayAdd(ctx context.Context, tx *tenantdb.ReadTx, c tenantdb.Calle
 	if err != nil {
 		return nil, nil, err
 	}
-	if err := proved(c, all, e.Begun); err != nil {
+	if err := r.proved(ctx, tx, all, e.Begun); err != nil {
 		return nil, nil, err
 	}
 	kinds, _, err := r.cfg.People.Allowed(ctx, tx, e.Person)

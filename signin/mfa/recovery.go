@@ -75,7 +75,7 @@ func (r *Room) NewRecoveryCodes(ctx context.Context, c tenantdb.Caller) ([]secre
 		if strongest(all) == "" {
 			return audit.Event{}, problem.New(problem.Conflict, "Recovery codes stand in for a factor, and you have none. Add one first.")
 		}
-		if err := proved(c, all, r.instant()); err != nil {
+		if err := r.proved(ctx, &tx.ReadTx, all, r.instant()); err != nil {
 			return audit.Event{}, err
 		}
 		kinds, _, err := r.cfg.People.Allowed(ctx, &tx.ReadTx, p.ID)

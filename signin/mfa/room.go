@@ -44,7 +44,9 @@ type Config struct {
 	HardwareModels [][16]byte
 	// Changed is told of each change of a person's factors, in its transaction: to end sessions, to count the proof. It may be nil.
 	Changed func(ctx context.Context, tx *tenantdb.Tx, ch Change) error
-	Now     func() time.Time // nil is time.Now
+	// Lasts says whether a session is in force still; nil believes that all are.
+	Lasts func(ctx context.Context, tx *tenantdb.ReadTx, session string) (bool, error)
+	Now   func() time.Time // nil is time.Now
 }
 
 // Change is a change of a person's factors.
