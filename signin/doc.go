@@ -10,7 +10,7 @@
 //  1. Whether there is an account, a password, or a right to come in cannot be told from an answer or its time: sign-in, recovery
 //     and invitations answer alike: server.TestStrangersLearnNothing, strangers.TestAccountsTakeAsLongSoak.
 //  2. Strangers may guess so often and no more, however many addresses they have; nobody who is known is kept out by that:
-//     TestGuessesRunOut, TestManyAtOnceAreNoWayAround, TestKnownDevicesGoOn, TestGuessModel, strangers.TestGuessesSoak.
+//     TestGuessesRunOut, TestManyAtOnceAreNoWayAround, TestKnownDevicesGoOn, TestGuessModel, TestFullMemoryIsNoWayAround, strangers.TestGuessesSoak.
 //  3. Where a second factor is wanted there is no way around it: by recovery, by an invitation, by a provider that says nothing of
 //     one, by an attempt of somebody else: server.TestNoWayAroundTheFactor. Who comes by a mailed link cannot prove the same mailbox
 //     again, also not with the password that they set: server.TestMailboxCountsOnce, server.TestMailboxIsNoTwoFactors. Where a passkey
@@ -21,7 +21,8 @@
 //     A sign-in with the old one that is under way at that moment begins nothing: server.TestOldPasswordIsTooLate.
 //  6. Who does what is dangerous has proved a factor within five minutes, or the password where there is no factor:
 //     server.TestFreshProof. The proof is of the session's own person: server.TestProofOfAnother.
-//  7. Who belongs to an organisation that signs in by a provider comes by it, but for its owners: server.TestProvidedComeByTheProvider.
+//  7. Who belongs to an organisation that signs in by a provider comes by it, but for its owners: server.TestProvidedComeByTheProvider,
+//     server.TestRequiredIsOneConnection.
 //  8. A session begins with a credential that nobody had before: server.TestNoFixation.
 //  9. Each sign-in and each refusal is in a log: the organisation's, or the installation's where there is none:
 //     server.TestSignInIsRecorded.
