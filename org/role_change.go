@@ -173,6 +173,13 @@ func (r *Room) DeleteRole(ctx context.Context, c tenantdb.Caller, name, ifMatch 
 		if people+groups+invitations > 0 {
 			return audit.Event{}, problem.New(problem.Conflict, "The role is in use, by %d people, %d groups and %d open invitations: take it from them first.", people, groups, invitations)
 		}
+		if r.cfg.RoleUsed != nil {
+			if n, err := r.cfg.RoleUsed(ctx, &tx.ReadTx, name); err != nil {
+				return audit.Event{}, err
+			} else if n > 0 {
+				return audit.Event{}, problem.New(problem.Conflict, "The role is in use: %d connections give it. Take it from them first.", n)
+			}
+		}
 		rules, _, err := loadRules(ctx, &tx.ReadTx)
 		if err != nil {
 			return audit.Event{}, err

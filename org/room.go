@@ -51,6 +51,8 @@ type Config struct {
 	// that is not in force.
 	KeysOf   func(ctx context.Context, tx *tenantdb.ReadTx, p PersonID) (int, error)
 	KeyHolds func(ctx context.Context, tx *tenantdb.ReadTx, key string) (capabilities []string, err error)
+	// RoleUsed counts what uses a role in other rooms; nil is nothing.
+	RoleUsed func(ctx context.Context, tx *tenantdb.ReadTx, role string) (int, error)
 	// Lasts says whether a session is in force still; nil believes that all are.
 	Lasts func(ctx context.Context, tx *tenantdb.ReadTx, session string) (bool, error)
 	Now   func() time.Time // nil is time.Now

@@ -238,6 +238,11 @@ func (s *Server) arrivalRefused(ctx context.Context, c tenantdb.Caller, ev audit
 	return s.denials.record(ctx, c, ev, singleKeys)
 }
 
+// roleUsed counts the connections that give a role.
+func (s *Server) roleUsed(ctx context.Context, tx *tenantdb.ReadTx, role string) (int, error) {
+	return s.SSO.RoleUsed(ctx, tx, role)
+}
+
 // sessionLasts says whether a session is in force, of which another room knows the id alone.
 func (s *Server) sessionLasts(ctx context.Context, tx *tenantdb.ReadTx, id string) (bool, error) {
 	of, err := session.ParseID(id)

@@ -400,3 +400,21 @@ func TestAccountEndsMeanwhile(t *testing.T) {
 		t.Errorf("bob has %v", all)
 	}
 }
+
+// TestRoleOfAConnectionStays: a role that a connection gives is in use: without it, nobody new could come, nor a directory go on.
+func TestRoleOfAConnectionStays(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t)
+	_, ada := h.owner(t, "Acme")
+	ada.ask(t, "POST", "/api/v1/roles", map[string]any{"name": "billing", "capabilities": []string{"keys:read"}}).want(t, 201)
+	made := ada.ask(t, "POST", "/api/v1/connections", map[string]any{
+		"kind": "oidc", "name": "Provider", "oidc": map[string]any{"issuer": "https://provider.example", "client_id": "avouch"}, "admission": map[string]any{"roles": []string{"billing"}},
+	}).want(t, 201)
+	if r := ada.match(t, "DELETE", "/api/v1/roles/billing", "*", nil); r.status != 409 {
+		t.Errorf("deleted: %d %s", r.status, r.text)
+	}
+	ada.ask(t, "DELETE", "/api/v1/connections/"+made["connection_id"].(string), nil)
+	if r := ada.match(t, "DELETE", "/api/v1/roles/billing", "*", nil); r.status >= 300 {
+		t.Errorf("that nothing gives any more: %d %s", r.status, r.text)
+	}
+}

@@ -314,6 +314,23 @@ func (r *Room) List(ctx context.Context, c tenantdb.Caller) (all []Connection, e
 	return all, err
 }
 
+// RoleUsed counts the connections that give a role to whomever they admit.
+func (r *Room) RoleUsed(ctx context.Context, tx *tenantdb.ReadTx, role string) (n int, err error) {
+	all, err := listConnections(ctx, tx)
+	for i := range all {
+		if err == nil {
+			err = r.open(ctx, tx.Tenant(), &all[i])
+		}
+		if slices.Contains(all[i].Settings.Admission.Roles, role) {
+			n++
+		}
+	}
+	if err != nil {
+		return 0, fmt.Errorf("sso.RoleUsed: %w", err)
+	}
+	return n, nil
+}
+
 // warn says what an owner should look after. A connection whose configurer left goes on working: to switch it off would shut
 // everybody out because one person went.
 func (r *Room) warn(ctx context.Context, tx *tenantdb.ReadTx, n *Connection) error {
