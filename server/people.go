@@ -228,7 +228,7 @@ func (s *Server) sessionRefused(ctx context.Context, c tenantdb.Caller, ev audit
 	return s.denials.record(ctx, c, ev, singleKeys)
 }
 
-// signInRefused records that somebody did not get in, which anybody could do without end.
+// signInRefused records that somebody did not prove a factor, which anybody could do without end.
 func (s *Server) signInRefused(ctx context.Context, c tenantdb.Caller, ev audit.Event) error {
 	return s.denials.record(ctx, c, ev, singleRequests)
 }

@@ -29,7 +29,8 @@ type Config struct {
 	Links     *link.Links
 	// Provided is the connection by which alone somebody with an address and roles signs in; zero is any way. Nil is nobody.
 	Provided func(ctx context.Context, tx *tenantdb.ReadTx, address string, roles []string) (by [16]byte, err error)
-	// Refused records that somebody did not get in. A server bounds here what a flood of strangers writes to a log; nil writes each.
+	// Refused records that somebody did not prove a factor, such as a passkey: anybody can without end, so a server bounds here what
+	// a flood of that writes to a log. Nil writes each.
 	Refused func(ctx context.Context, c tenantdb.Caller, ev audit.Event) error
 	Guesses Guesses // DefaultGuesses if zero
 	Mails   Guesses // that strangers have sent, DefaultMails if zero: each counts, right or wrong, and apart from guesses
@@ -72,13 +73,11 @@ func New(cfg Config) *Room {
 	if cfg.Provided == nil {
 		cfg.Provided = func(context.Context, *tenantdb.ReadTx, string, []string) (by [16]byte, err error) { return by, nil }
 	}
+	r := &Room{cfg, newGuesses(cfg.Guesses), newGuesses(cfg.Mails), pace.New(begunPerMinute, time.Minute)}
 	if cfg.Refused == nil {
-		cfg.Refused = func(ctx context.Context, c tenantdb.Caller, ev audit.Event) error {
-			_, err := cfg.DB.Record(ctx, c, ev)
-			return err
-		}
+		r.cfg.Refused = r.record
 	}
-	return &Room{cfg, newGuesses(cfg.Guesses), newGuesses(cfg.Mails), pace.New(begunPerMinute, time.Minute)}
+	return r
 }
 
 func (r *Room) instant() time.Time { return r.cfg.Now().UTC().Truncate(time.Microsecond) }

@@ -225,10 +225,19 @@ func (r *Room) refuse(ctx context.Context, req Request, who account, reason stri
 		Type: "signin.refused", Outcome: audit.Denied, Target: audit.Target{Kind: "person", ID: target(who.person)}, Subject: who.person,
 		Public: []audit.Field{{Name: "reason", Value: reason}}, Private: from(req.Meta.Address),
 	}
-	if err := r.cfg.Refused(ctx, caller(who.tenant, tenantdb.PersonID{}, req.Meta), ev); err != nil {
+	record := r.record // of what bounds of guesses let through; to count some of them would tell addresses that are somebody's by the time
+	if reason == "factor" {
+		record = r.cfg.Refused
+	}
+	if err := record(ctx, caller(who.tenant, tenantdb.PersonID{}, req.Meta), ev); err != nil {
 		return fmt.Errorf("signin.refuse: %w", err)
 	}
 	return as
+}
+
+func (r *Room) record(ctx context.Context, c tenantdb.Caller, ev audit.Event) error {
+	_, err := r.cfg.DB.Record(ctx, c, ev)
+	return err
 }
 
 func target(p tenantdb.PersonID) string {
