@@ -131,8 +131,12 @@ func (r *Room) fresh(ctx context.Context, who account, plain secret.String) (h p
 		profile, err = r.cfg.Org.Profile(ctx, tx, who.person)
 		return err
 	})
+	if err != nil {
+		return h, err
+	}
+	o, err := r.cfg.Org.Get(ctx, tenantdb.System(who.tenant, "sign-in"))
 	if err == nil {
-		err = r.cfg.Passwords.Check(ctx, plain, profile.Name, profile.Address)
+		err = r.cfg.Passwords.Check(ctx, plain, profile.Name, profile.Address, o.Name)
 	}
 	if err != nil {
 		return h, err

@@ -7,7 +7,8 @@
 //
 //  1. New hashes are argon2id with 64 MiB, 3 passes and 1 lane, and in FIPS mode PBKDF2-HMAC-SHA-256 with 600,000 iterations;
 //     they are what the reference implementations make: TestSchemes, TestReferenceHashes, TestFIPS. Others that are
-//     stored are still right, and are replaced at sign-in; an old password never comes back by that: TestOutdatedHashes.
+//     stored are still right, and are replaced at sign-in; an old password never comes back by that: TestOutdatedHashes,
+//     server.TestHashIsMadeAnewAtSignIn.
 //  2. A stored hash is read strictly, and cannot ask for more memory or time than a permit stands for: TestStrictPHC, FuzzPHC.
 //  3. The last password that was stored is right, however it is typed, and no other: TestPassword. A hash counts for its own person
 //     alone, in the database too, and can be read and printed by nobody: TestHashIsOnePersons, TestHashIsSealed,
@@ -19,7 +20,8 @@
 //     TestKnownDevicesGoFirst. Who goes away leaves the queue: TestWhoGoesLeavesTheQueue.
 //  6. To refuse somebody who has no password takes as long as to refuse a wrong one: TestNobodyTakesAsLongSoak.
 //  7. A new password has twelve characters, and is not made of what everybody tries or of the person's own name, address or
-//     organisation: TestCheck, TestCommonPasswords, TestListedPasswordsAreCommon, TestPersonalPasswords, TestParts.
+//     organisation: TestCheck, TestCommonPasswords, TestListedPasswordsAreCommon, TestPersonalPasswords, TestParts. So it is
+//     wherever one is set: server.TestNewPasswordsAreChecked.
 //  8. An endpoint of breached passwords is told five digits of a SHA-1 and nothing else, is believed only with a whole answer, and is not
 //     waited for long: TestRangeProtocol, TestEndpointIsBounded, TestUnfitLists, FuzzRangeAnswer. If it fails, the
 //     file and the built-in list decide and the failure is logged, without the digits, and counted; or, if the
