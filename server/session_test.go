@@ -5,17 +5,14 @@ import (
 	"fmt"
 	"io"
 	"net/http"
-	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 	"time"
 
-	"github.com/avouch-dev/avouch/audit"
 	"github.com/avouch-dev/avouch/org"
 	"github.com/avouch-dev/avouch/signin/session"
 	"github.com/avouch-dev/avouch/tenantdb"
-	"github.com/avouch-dev/avouch/trail"
 )
 
 // pair is two servers on one database, which share a clock that a test may put forward.
@@ -187,53 +184,6 @@ func (p *place) proved(t testing.TB, h held) (cookie string) {
 	return cookie
 }
 
-// TestOrganisationEndsOnBoth: of an organisation that is suspended or deleted nobody is let in any more, by whatever credential; its log
-// can be checked all the same.
-func TestOrganisationEndsOnBoth(t *testing.T) {
-	t.Parallel()
-	p := newPair(t)
-	for _, name := range []string{"Suspended", "Deleted"} {
-		p.acme = p.place(t, name)
-		h := p.signedIn(t, org.RoleAdmin)
-		key := map[string]string{"Authorization": "Bearer " + p.acme.key}
-		p.reads(t, key, http.StatusOK, "at first")
-		agent := p.acme.as(t, p.acme.owner, "POST", "/api/v1/agents/register", object{"name": "x", "capabilities": []string{}})
-		service := p.organisation(t, "Service-of-"+name)
-		checks, _ := p.newKey(t, service, nil)
-		verify := ask{Method: "POST", Path: "/api/v1/verify", Key: checks, Body: object{"token": agent.text("token")}}
-		if a := p.second.call(t, verify).want(t, http.StatusOK); a.text("decision") != "ALLOWED" {
-			t.Fatalf("at first: %s", a.Raw)
-		}
-		if name == "Suspended" {
-			must(t, p.Org.Suspend(t.Context(), tenantdb.System(p.acme.id, "operator"), ""))
-		} else {
-			p.acme.as(t, p.acme.owner, "POST", "/api/v1/organisation/delete", object{"confirm": name})
-		}
-		for what, header := range map[string]map[string]string{"a browser": h.browser, "a program": h.program, "a key": key} {
-			p.reads(t, header, http.StatusUnauthorized, name+", "+what)
-		}
-		if a := p.second.call(t, verify); a.Status == http.StatusOK && a.text("decision") == "ALLOWED" {
-			t.Errorf("%s: an agent of it is allowed: %s", name, a.Raw)
-		}
-		p.checks(t, p.acme.id)
-	}
-}
-
-// checks exports an organisation's log and checks it without a server.
-func (p *pair) checks(t testing.TB, tenant tenantdb.TenantID) {
-	t.Helper()
-	dir := t.TempDir()
-	root, err := os.OpenRoot(dir)
-	must(t, err)
-	defer root.Close()
-	sum, err := p.second.Trail.Export(t.Context(), tenantdb.System(tenant, "operator"), audit.Into(root), trail.ExportOptions{})
-	must(t, err)
-	report, err := audit.CheckDir(dir, audit.Known{})
-	if err != nil || report.Checked != sum.Size || report.Size < 5 {
-		t.Errorf("the log does not verify: %v, %+v", err, report)
-	}
-}
-
 // TestRemovalIsOneEntry: who is removed loses all in one transaction, which the log tells in one entry, with how much of each ended.
 func TestRemovalIsOneEntry(t *testing.T) {
 	t.Parallel()
@@ -343,23 +293,10 @@ func TestStreamEndsWithItsSession(t *testing.T) {
 	t.Parallel()
 	p := newPair(t)
 	h := p.signedIn(t, org.RoleAuditor)
-	r, err := p.second.request(t.Context(), ask{Method: "GET", Path: "/api/v1/audit/stream?from=0", Header: h.browser})
-	must(t, err)
-	got, err := (&http.Client{}).Do(r)
-	must(t, err)
-	defer got.Body.Close()
-	if got.StatusCode != http.StatusOK {
-		t.Fatalf("%d", got.StatusCode)
-	}
-	var seen strings.Builder
-	for buf := make([]byte, 4096); !strings.Contains(seen.String(), "session.started"); {
-		n, err := got.Body.Read(buf)
-		must(t, err)
-		seen.Write(buf[:n])
-	}
+	stream := p.second.follow(t, h.browser)
 	p.call(t, ask{Method: "POST", Path: "/api/v1/sign-out", Header: h.browser}).want(t, http.StatusNoContent)
 	p.acme.as(t, p.acme.owner, "POST", "/api/v1/groups", object{"name": "made-afterwards"})
-	b, err := io.ReadAll(got.Body) // which ends
+	b, err := io.ReadAll(stream) // which ends
 	must(t, err)
 	if !strings.Contains(string(b), "the credential no longer counts") || strings.Contains(string(b), "group.") {
 		t.Errorf("the stream ends with %s", b)

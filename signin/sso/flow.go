@@ -77,7 +77,7 @@ func (r *Room) Begin(ctx context.Context, s Start) (Started, error) {
 	return r.begin(ctx, fl)
 }
 
-// leads is the connection that a wish leads to; zero if there is none, or it is switched off.
+// leads is the connection that a wish leads to; zero if there is none, it is switched off, or nobody of its organisation may come in.
 func (r *Room) leads(ctx context.Context, s Start) (t tenantdb.TenantID, connection ID, err error) {
 	if connection = s.Connection; connection.IsZero() {
 		name, bad := NormalDomain(DomainOf(s.Address))
@@ -91,7 +91,15 @@ func (r *Room) leads(ctx context.Context, s Start) (t tenantdb.TenantID, connect
 	if err != nil || t.IsZero() || connection.IsZero() {
 		return t, ID{}, err
 	}
-	n, err := r.connection(ctx, t, connection)
+	var n Connection
+	err = r.cfg.DB.Read(ctx, tenantdb.System(t, "sso"), func(tx *tenantdb.ReadTx) error {
+		there, err := inForce(ctx, tx)
+		if err != nil || !there { // its keys may be gone: nothing of it is opened
+			return err
+		}
+		n, err = r.load(ctx, tx, connection)
+		return err
+	})
 	if problem.Is(err, problem.Missing) || err == nil && !n.Enabled {
 		return t, ID{}, nil
 	}

@@ -164,6 +164,11 @@ func lookupConnection(ctx context.Context, db *tenantdb.DB, connection ID) (t te
 	return t, db.Lookup(ctx, lookupConnectionSQL, []any{connection}, &t)
 }
 
+// inForce reports whether the organisation is neither suspended nor deleted, which suspends it.
+func inForce(ctx context.Context, tx *tenantdb.ReadTx) (there bool, err error) {
+	return there, tx.QueryRow(ctx, `SELECT suspended_at IS NULL FROM avouch.organisation WHERE tenant_id = $1`, tx.Tenant()).Scan(&there)
+}
+
 const spendSQL = `INSERT INTO avouch.spent (tenant_id, kind, value, expires_at) VALUES ($1, $2, $3, $4) ON CONFLICT DO NOTHING`
 
 // spend reports whether the value was not spent before, on any server.
