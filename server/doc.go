@@ -26,10 +26,13 @@
 //  10. What is done by the clock for all organisations is done, and one's fault costs no other: TestExpiryNoticesComeBySchedule,
 //     TestOneOrganisationsFaultIsNoOthers.
 //  11. Every operation is asked by every role, for its own and for another organisation's, without a session, with one that has
-//     expired and with one that lacks the second factor; each answer is written down, and judged by a table of the roles that is
-//     not the rooms': TestMatrix, TestRolesAreAsSaid. What is open to everybody is a list of names: TestOpenToEverybody.
+//     expired, with one that lacks the second factor, and with a key that may do this and nothing else; each answer is written down, and
+//     judged by a table of the roles that is not the rooms': TestMatrix, TestRolesAreAsSaid. What is open to everybody is a list of
+//     names: TestOpenToEverybody; what of it counts as a page or a document is only read, and the same for everybody:
+//     TestStaticIsTheSameForEverybody.
 //  12. What ends a session, a person or an organisation on one server, or takes a capability away, holds on every other with the
 //     answer, and what is given waits for a proof: TestEndedOnOneEndedOnBoth, TestGivenByAProof, TestOrganisationEndsOnBoth, TestAllowList, TestSessionsExpire,
-//     TestStreamEndsWithItsSession. Who is removed loses all of it in one entry: TestRemovalIsOneEntry.
+//     TestStreamEndsWithItsSession. What the rules say of sessions holds for those that are there: TestRulesReachSessions. Who is
+//     removed loses all of it in one entry: TestRemovalIsOneEntry.
 //  13. A page of another site changes nothing with somebody's cookie: TestOtherSitesGetNothing, TestCookies, TestNoFixation.
 package server

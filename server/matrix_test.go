@@ -73,6 +73,7 @@ type matrix struct {
 	described  map[string]object            // what OpenAPI says of the operations' answers, by id
 	expired    string                       // cookies
 	weak       string
+	keys       map[string]string // by the one capability that each has
 }
 
 func newMatrix(t testing.TB) *matrix {
@@ -81,7 +82,7 @@ func newMatrix(t testing.TB) *matrix {
 		c.lookupTXT = func(_ context.Context, name string) ([]string, error) {
 			return nil, &net.DNSError{Name: name, IsNotFound: true}
 		}
-	}), people: map[string]tenantdb.PersonID{}, described: map[string]object{}}
+	}), people: map[string]tenantdb.PersonID{}, described: map[string]object{}, keys: map[string]string{}}
 	for _, o := range m.operations(t) {
 		m.described[o.id] = o.described["responses"].(object)
 	}
@@ -113,8 +114,13 @@ func (s said) lacks(capability string) bool {
 // asked sends a request of an operation, about what is of a place or of who.
 func (m *matrix) asked(t testing.TB, o web.Op, of *place, who tenantdb.PersonID, cookie string) said {
 	t.Helper()
+	return m.sent(t, o, of, who, m.fromPage(cookie))
+}
+
+func (m *matrix) sent(t testing.TB, o web.Op, of *place, who tenantdb.PersonID, header map[string]string) said {
+	t.Helper()
 	path, named := m.arranged(t, o, of, who)
-	q := ask{Method: o.Method, Path: path, Body: of.body(t, o.ID), Header: m.fromPage(cookie)}
+	q := ask{Method: o.Method, Path: path, Body: of.body(t, o.ID), Header: header}
 	r, err := m.request(t.Context(), q)
 	must(t, err)
 	got, err := m.client.Do(r)
@@ -183,6 +189,7 @@ func (m *matrix) row(t testing.TB, o web.Op) string {
 			t.Errorf("%s of what is another organisation's is %d: %s", o.ID, s.status, s.text)
 		}
 	}
+	key := m.byKey(t, o)
 	own := make([]string, len(roles()))
 	for i, role := range slices.Backward(roles()) {
 		cookie, _ := m.own.signed(t, m.people[role])
@@ -192,7 +199,7 @@ func (m *matrix) row(t testing.TB, o web.Op) string {
 			m.people[role] = m.own.person(t, role) // who handed it over is none any more
 		}
 	}
-	return fmt.Sprintf("%s own: %s | other: %s | none=%d | expired=%d | nomfa=%d", name, strings.Join(own, " "), other, none.status, expired.status, weak.status)
+	return fmt.Sprintf("%s own: %s | other: %s | key=%d | none=%d | expired=%d | nomfa=%d", name, strings.Join(own, " "), other, key.status, none.status, expired.status, weak.status)
 }
 
 // elsewhere are operations whose path names something that every organisation has of its own, by the same name.

@@ -379,7 +379,11 @@ func (p *place) bodiesOfPeople(t testing.TB, name string) map[string]func() any 
 		"start-sso": func() any { return object{"address": name + "@nobody.example"} }, "prove-by-sso": func() any { return object{"connection_id": p.object(t, "connection that is on", p.owner)} },
 		"begin-factor": func() any { return object{"kind": "totp", "name": name} }, "confirm-factor": func() any { return object{"code": "000000"} }, "rename-factor": func() any { return object{"name": name} },
 		"scim-create-user":  func() any { return object{"userName": name + "@elsewhere.example"} },
-		"scim-replace-user": func() any { return object{"userName": name + "@elsewhere.example"} }, "scim-change-user": func() any { return object{"Operations": []any{}} },
-		"scim-create-group": func() any { return object{"displayName": name} }, "scim-replace-group": func() any { return object{"displayName": name} }, "scim-change-group": func() any { return object{"Operations": []any{}} },
+		"scim-replace-user": func() any { return object{"userName": name + "@elsewhere.example"} }, "scim-change-user": func() any {
+			return object{"Operations": []any{object{"op": "replace", "path": "displayName", "value": name}}}
+		},
+		"scim-create-group": func() any { return object{"displayName": name} }, "scim-replace-group": func() any { return object{"displayName": name} }, "scim-change-group": func() any {
+			return object{"Operations": []any{object{"op": "replace", "path": "displayName", "value": name}}}
+		},
 	}
 }

@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/avouch-dev/avouch/audit"
 	"github.com/avouch-dev/avouch/org"
 	"github.com/avouch-dev/avouch/signin/session"
 	"github.com/avouch-dev/avouch/tenantdb"

@@ -3,7 +3,10 @@ package server
 import (
 	"crypto/sha256"
 	"fmt"
+	"maps"
+	"net/http"
 	"regexp"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -17,10 +20,19 @@ import (
 	"github.com/avouch-dev/avouch/tenantdb"
 )
 
-var anyID = regexp.MustCompile(`[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}`)
+var (
+	anyID   = regexp.MustCompile(`[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}`)
+	anyTime = regexp.MustCompile(`\d{4}-\d\d-\d\dT[0-9:.]+Z`)
+)
 
-// same is an answer without what differs between any two requests.
-func same(r reply) string { return fmt.Sprint(r.status, anyID.ReplaceAllString(r.text, "ID")) }
+// same is an answer without what differs between any two requests: its words, which headers it has, and which cookies it sets.
+func same(r reply) string {
+	has := slices.Sorted(maps.Keys(r.header))
+	for _, c := range (&http.Response{Header: r.header}).Cookies() {
+		has = append(has, c.Name)
+	}
+	return fmt.Sprint(r.status, anyID.ReplaceAllString(r.text, "ID"), has)
+}
 
 // recovery asks for a new password and gives the link that is mailed.
 func (p *somebody) recovery(t testing.TB, tenant tenantdb.TenantID, person [16]byte) string {
@@ -53,7 +65,7 @@ func (p *somebody) password(t testing.TB, password string) reply {
 func TestStrangersLearnNothing(t *testing.T) {
 	t.Parallel()
 	h := newHouse(t)
-	acme, ada := h.owner(t, "Acme")
+	_, ada := h.owner(t, "Acme")
 	bob := h.member(t, ada, "bob@acme.example", "member")
 	eve := h.member(t, ada, "eve@acme.example", "member")
 	ada.ask(t, "POST", "/api/v1/members/"+eve.id(t)+"/suspend", map[string]any{}).want(t, 200)
@@ -82,12 +94,17 @@ func TestStrangersLearnNothing(t *testing.T) {
 		}
 	}
 	// An address that is known in another organisation is invited like any other.
-	other, olga := h.owner(t, "Other")
-	_ = other
+	_, olga := h.owner(t, "Other")
+	invited := map[string]string{}
 	for _, a := range []string{bob.address, "new@else.example"} {
-		olga.ask(t, "POST", "/api/v1/invitations", map[string]any{"address": a, "roles": []string{"member"}}).want(t, 201)
+		r := olga.ask(t, "POST", "/api/v1/invitations", map[string]any{"address": a, "roles": []string{"member"}})
+		r.want(t, 201)
+		r.text = anyTime.ReplaceAllString(strings.ReplaceAll(r.text, a, "ADDRESS"), "TIME")
+		invited[a] = same(r)
 	}
-	_ = acme
+	if got, want := invited[bob.address], invited["new@else.example"]; got != want {
+		t.Errorf("an invitation of somebody of another organisation: %s, and of anybody: %s", got, want)
+	}
 }
 
 // TestNoWayAroundTheFactor tries to get a session of somebody with a second factor without it.
