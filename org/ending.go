@@ -139,6 +139,25 @@ func (r *Room) SetRegion(ctx context.Context, by tenantdb.Caller, region string)
 	})
 }
 
+// Region is the region of the transaction's organisation; empty if it has none.
+func (r *Room) Region(ctx context.Context, tx *tenantdb.ReadTx) (string, error) {
+	return loadRegion(ctx, tx)
+}
+
+// CheckMail refuses where nothing is mailed to the people of the transaction's organisation: who waits for a mail would wait in
+// vain.
+func (r *Room) CheckMail(ctx context.Context, tx *tenantdb.ReadTx) error {
+	region, err := loadRegion(ctx, tx)
+	if err == nil && !r.cfg.Mails(region) {
+		err = unmailed()
+	}
+	return err
+}
+
+func unmailed() *problem.Error {
+	return problem.New(problem.Invalid, "No mail is sent to people of this organisation: its region, or the installation if it is in none, has no mail server.")
+}
+
 func (r *Room) checkRegion(region string) error {
 	if region == "" || slices.Contains(r.cfg.Regions, region) {
 		return nil

@@ -261,6 +261,9 @@ func (r *Room) send(ctx context.Context, tx *tenantdb.Tx, in Invitation) (audit.
 }
 
 func (r *Room) post(ctx context.Context, tx *tenantdb.Tx, in Invitation) error {
+	if err := r.CheckMail(ctx, &tx.ReadTx); err != nil {
+		return err
+	}
 	link, err := r.cfg.Link(ctx, tx, joinLink, in.ID, in.ExpiresAt.Sub(in.SentAt))
 	if err != nil {
 		return fmt.Errorf("org: link: %w", err)

@@ -41,6 +41,8 @@ type Config struct {
 	SignUpsPerHour int
 	// Regions are the names of the regions that an organisation can be in; without any there are none.
 	Regions []string
+	// Mails says whether mail leaves from a region, "" being none; nil is from everywhere.
+	Mails func(region string) bool
 	// Link makes a secret link of a purpose for an invitation or a person, and gives its name, from which the mail derives it; it
 	// takes the place of an earlier one. Without it nobody can be invited.
 	Link func(ctx context.Context, tx *tenantdb.Tx, purpose string, subject [16]byte, life time.Duration) (link string, err error)
@@ -79,6 +81,9 @@ type Room struct {
 func New(cfg Config) *Room {
 	if cfg.Now == nil {
 		cfg.Now = time.Now
+	}
+	if cfg.Mails == nil {
+		cfg.Mails = func(string) bool { return true }
 	}
 	if cfg.SignUpsPerHour == 0 {
 		cfg.SignUpsPerHour = DefaultSignUps
@@ -185,6 +190,11 @@ func (r *Room) checkNew(n NewOrganisation) error {
 	}
 	if r.cfg.Link == nil {
 		return problem.New(problem.Unavailable, "Nobody can be invited here at present.")
+	}
+	if !r.cfg.Mails(n.Region) {
+		p := unmailed()
+		p.Fields = []problem.Field{{Location: "body.owner_address", Message: "gets no mail from here: leave it out, or name a region that sends mail"}}
+		return p
 	}
 	return nil
 }

@@ -32,6 +32,15 @@ func load(ctx context.Context, tx *tenantdb.ReadTx, month int32) (o Organisation
 	return o, nil
 }
 
+const regionSQL = `SELECT region FROM avouch.organisation WHERE tenant_id = $1`
+
+func loadRegion(ctx context.Context, tx *tenantdb.ReadTx) (name string, err error) {
+	if err := tx.QueryRow(ctx, regionSQL, tx.Tenant()).Scan(&name); err != nil {
+		return "", fmt.Errorf("org: region: %w", err)
+	}
+	return name, nil
+}
+
 func orNull(t time.Time) *time.Time {
 	if t.IsZero() {
 		return nil

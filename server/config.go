@@ -42,6 +42,8 @@ type Config struct {
 	TenantQuota    int64 `env:"AVOUCH_TENANT_QUOTA" default:"10000" help:"Verifications a month of a new organisation's owner keys; negative is unlimited."`
 	ServiceQuota   int64 `env:"AVOUCH_SERVICE_QUOTA" default:"100000" help:"Verifications a month of a new service key; negative is unlimited."`
 
+	TextsPerDay int `env:"AVOUCH_TEXTS_PER_DAY" default:"1000" help:"Text messages that the people of one organisation may be sent in a day, on all servers together; negative is unlimited."`
+
 	KeysPerOwner   int    `env:"AVOUCH_KEYS_PER_OWNER" default:"100" help:"API keys in force that an organisation may give to one owner, unless it says otherwise for that one."`
 	UnknownKeys    int    `name:"unknown-keys-per-minute" env:"AVOUCH_UNKNOWN_KEYS_PER_MINUTE" default:"30000" help:"Unknown API keys that one client address may have looked up in a minute, on each server; negative is unlimited."`
 	GitHubKeysFile string `name:"github-keys-file" env:"AVOUCH_GITHUB_KEYS_FILE" help:"GitHub's public keys for secret scanning alerts, as its API lists them. Without it, no alert is believed."`

@@ -17,6 +17,7 @@ import (
 	"github.com/avouch-dev/avouch/internal/region"
 	"github.com/avouch-dev/avouch/internal/sms"
 	"github.com/avouch-dev/avouch/internal/web"
+	"github.com/avouch-dev/avouch/signin/mfa"
 	"github.com/avouch-dev/avouch/tenantdb"
 )
 
@@ -28,7 +29,7 @@ func (s *Server) openMail(context.Context) (err error) {
 			return fmt.Errorf("%w: AVOUCH_OPERATOR_EMAIL is not an e-mail address", ErrConfig)
 		}
 	}
-	var anywhere region.Anywhere
+	anywhere := region.Anywhere{From: region.Region{Mail: &s.cfg.Mail, SMS: &s.cfg.SMS}}
 	switch {
 	case s.cfg.Mail.Server != "":
 		if anywhere.Mail, err = mail.NewSMTP(s.cfg.Mail); err != nil {
@@ -97,12 +98,36 @@ func (s *Server) routeText(ctx context.Context, j sms.Job) (sms.Sender, error) {
 	return s.senders.SMS(name)
 }
 
+// Mails says whether mail leaves from a region, "" being none. An operator's command knows less than the servers, which may have
+// other senders: it refuses only what the regions say.
+func (s *Server) Mails(region string) bool {
+	_, err := s.senders.Mail(region)
+	return err == nil || s.operating && (region == "" || !s.senders.Known(region))
+}
+
+// sends says whether codes of a kind can be sent to people of an organisation.
+func (s *Server) sends(ctx context.Context, tx *tenantdb.ReadTx, kind string) (bool, error) {
+	name, err := s.Org.Region(ctx, tx)
+	if err != nil {
+		return false, err
+	}
+	if kind == mfa.SMS {
+		_, err := s.senders.SMS(name)
+		return err == nil, nil
+	}
+	return s.Mails(name), nil
+}
+
 func (s *Server) regionOf(ctx context.Context, tenant string) (string, error) {
 	t, err := tenantdb.ParseTenantID(tenant)
 	if err != nil {
 		return "", fmt.Errorf("server.regionOf: %w", err)
 	}
-	name, err := regionOf(ctx, s.DB, tenantdb.System(t, "notice"))
+	name := ""
+	err = s.DB.Read(ctx, tenantdb.System(t, "notice"), func(tx *tenantdb.ReadTx) error {
+		name, err = s.Org.Region(ctx, tx)
+		return err
+	})
 	if err != nil {
 		return "", fmt.Errorf("server.regionOf: %w", err)
 	}

@@ -53,7 +53,7 @@ func (s *Server) openPeople() (err error) {
 	}
 	s.Factors = mfa.New(mfa.Config{
 		HardwareRoots: roots, HardwareModels: models,
-		DB: s.DB, Ring: s.Ring, People: factorRules{s.Org}, PublicURL: s.set.public, Texts: s.senders.Texts(), Changed: s.factorsChanged, Lasts: s.sessionLasts, Now: s.now,
+		DB: s.DB, Ring: s.Ring, People: factorRules{s.Org}, PublicURL: s.set.public, Sends: s.sends, TextsPerDay: s.cfg.TextsPerDay, Changed: s.factorsChanged, Lasts: s.sessionLasts, Now: s.now,
 	})
 	s.Sessions, err = session.NewRoom(session.Config{
 		DB: s.DB, Ring: s.Ring, Signing: s.Signing, People: standings{s.Org}, Glass: s.Glass, Vouches: s.vouches, Issuer: s.URL(), Refused: s.sessionRefused, Now: s.now,

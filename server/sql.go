@@ -72,14 +72,6 @@ func forgetAnswers(ctx context.Context, db *tenantdb.DB, c tenantdb.Caller) erro
 	})
 }
 
-const regionSQL = `SELECT region FROM avouch.organisation WHERE tenant_id = $1`
-
-// regionOf is the region of the caller's organisation; empty if it has none.
-func regionOf(ctx context.Context, db *tenantdb.DB, c tenantdb.Caller) (name string, err error) {
-	err = db.Read(ctx, c, func(tx *tenantdb.ReadTx) error { return tx.QueryRow(ctx, regionSQL, c.Tenant()).Scan(&name) })
-	return name, err
-}
-
 const forgetSpentSQL = `DELETE FROM avouch.spent WHERE tenant_id = $1 AND expires_at < now() - interval '1 day'`
 
 // forgetSpent forgets values that could not count again anyway.

@@ -156,6 +156,9 @@ func (r *Room) AskAddress(ctx context.Context, c tenantdb.Caller, req Request, a
 		if err := r.keepsAddress(ctx, tx, p); err != nil {
 			return audit.Event{}, err
 		}
+		if err := r.cfg.Org.CheckMail(ctx, &tx.ReadTx); err != nil {
+			return audit.Event{}, err
+		}
 		sealed, err := r.cfg.Ring.SealFields(ctx, tx.Tenant(), p.ID, []byte(normal), []byte(linkedAddress))
 		if err != nil {
 			return audit.Event{}, err

@@ -29,9 +29,9 @@ func (r *Room) Standing(ctx context.Context, req Request, raw secret.String) (o 
 		o = Outcome{State: Factor, Tenant: t, Person: a.person, Attempt: raw, Factors: offer.Factors, Codes: offer.RecoveryCodes}
 		if a.purpose == toEnrol {
 			o = Outcome{State: Enrol, Tenant: t, Person: a.person, Attempt: raw}
-			kinds = r.enrolled(offer.Allowed)
+			kinds, err = r.enrolled(ctx, &tx.ReadTx, offer.Allowed)
 		}
-		return nil
+		return err
 	})
 	if err != nil {
 		return Outcome{}, nil, fmt.Errorf("signin.Standing: %w", err)
@@ -40,7 +40,7 @@ func (r *Room) Standing(ctx context.Context, req Request, raw secret.String) (o 
 }
 
 // enrolled are the kinds of factors that can be set up, where rules allow these; nil is all.
-func (r *Room) enrolled(allowed []string) []string {
+func (r *Room) enrolled(ctx context.Context, tx *tenantdb.ReadTx, allowed []string) ([]string, error) {
 	kinds := slices.Clone(allowed)
 	if kinds == nil {
 		kinds = []string{mfa.Passkey, mfa.TOTP, mfa.SMS, mfa.Email}
@@ -48,5 +48,14 @@ func (r *Room) enrolled(allowed []string) []string {
 	if ok, _ := r.cfg.Factors.Passkeys(); !ok {
 		kinds = slices.DeleteFunc(kinds, func(k string) bool { return k == mfa.Passkey || k == mfa.Hardware })
 	}
-	return kinds
+	for _, kind := range []string{mfa.SMS, mfa.Email} {
+		ok, err := r.cfg.Factors.Sends(ctx, tx, kind)
+		if err != nil {
+			return nil, err
+		}
+		if !ok {
+			kinds = slices.DeleteFunc(kinds, func(k string) bool { return k == kind })
+		}
+	}
+	return kinds, nil
 }

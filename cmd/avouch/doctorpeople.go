@@ -30,7 +30,7 @@ func (c *doctorCmd) mails() (found []diagnosis) {
 	if c.RegionsFile == "" {
 		return found
 	}
-	senders, err := region.Open(c.RegionsFile, region.Anywhere{})
+	senders, err := region.Open(c.RegionsFile, region.Anywhere{From: region.Region{Mail: &c.Mail, SMS: &c.SMS}})
 	if err != nil {
 		return append(found, diagnosis{What: "regions", Detail: "AVOUCH_REGIONS_FILE: " + err.Error()})
 	}

@@ -105,6 +105,9 @@ func (c *orgsRegion) Run(ctx context.Context, g *globals) error {
 		if err != nil {
 			return refusal(err)
 		}
+		if !s.Mails(region) {
+			words += " It has no mail server: nobody of the organisation can be invited, recover an account or be sent a code by mail."
+		}
 		return g.done(map[string]any{"tenant_id": c.Tenant, "region": region}, words)
 	})
 }

@@ -125,6 +125,18 @@ func (c *Config) password() (secret.String, error) {
 	return secret.Text(strings.TrimRight(string(b), "\r\n")), nil
 }
 
+// Credentials are what the server knows a sender by, by what they are called: the account, at its server, and the password.
+func (c Config) Credentials() (map[string]secret.String, error) {
+	if c.Server == "" || c.User == "" {
+		return nil, nil
+	}
+	password, err := c.password()
+	if err != nil {
+		return nil, wrap("Credentials", err)
+	}
+	return map[string]secret.String{"user": secret.Text(c.User + " at " + strings.ToLower(c.Server)), "password": password}, nil
+}
+
 // Send hands the message to the server. Its errors hold no address and nothing that the server said but its code, since
 // they end up in logs and in the rows of jobs, and servers like to repeat addresses.
 func (s *SMTP) Send(ctx context.Context, m Message) error {

@@ -7,9 +7,11 @@
 //     TestMailStaysInItsRegion, TestTextsStayInTheirRegion.
 //  2. A region that is not there, or that has no sender, is refused. The installation's own sender is for organisations
 //     without a region, and never stands in: TestRefused.
-//  3. The file is read strictly: what is unknown, twice, misspelt or of another type is an error, and so is what regions
+//  3. No two regions have an account, a password, a token or a header with a credential in common, nor has one any of the
+//     installation's own: TestCredentialsAreSeparate.
+//  4. The file is read strictly: what is unknown, twice, misspelt or of another type is an error, and so is what regions
 //     cannot have yet: TestParse, FuzzParse.
-//  4. The file, and each file with a password that it names, is its owner's alone: TestFilesArePrivate.
+//  5. The file, and each file with a password that it names, is its owner's alone: TestFilesArePrivate.
 //
 // The file that AVOUCH_REGIONS_FILE names is JSON, the regions by their names:
 //

@@ -1,6 +1,7 @@
 package region
 
 import (
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"maps"
@@ -22,6 +23,7 @@ type Region struct {
 type Anywhere struct {
 	Mail mail.Sender
 	SMS  sms.Sender
+	From Region // what they were made of: its credentials are no region's
 }
 
 // Senders are the senders of every region, and of organisations without one.
@@ -47,44 +49,95 @@ func Open(file string, anywhere Anywhere) (*Senders, error) {
 	if err != nil {
 		return nil, fmt.Errorf("region.Open: %s: %w", file, err)
 	}
-	for name, r := range all {
-		if s.regions[name], err = r.open(filepath.Dir(file)); err != nil {
+	whose := owners{}
+	if err := whose.take(anywhere.From, "organisations without a region"); err != nil {
+		return nil, fmt.Errorf("region.Open: %w", err)
+	}
+	for _, name := range slices.Sorted(maps.Keys(all)) {
+		one := all[name].within(filepath.Dir(file))
+		if s.regions[name], err = one.open(); err == nil {
+			err = whose.take(one, "the region "+name)
+		}
+		if err != nil {
 			return nil, fmt.Errorf("region.Open: %s: %s: %w", file, name, err)
 		}
 	}
 	return s, nil
 }
 
-// open makes the senders of a region. Files are relative to dir.
-func (r Region) open(dir string) (out Anywhere, err error) {
+// within is the region with its files in dir, where they are relative.
+func (r Region) within(dir string) Region {
+	in := func(files ...*string) {
+		for _, file := range files {
+			if *file != "" && !filepath.IsAbs(*file) {
+				*file = filepath.Join(dir, *file)
+			}
+		}
+	}
 	if r.Mail != nil {
 		c := *r.Mail
-		within(dir, &c.PasswordFile, &c.CAFile)
-		if c.User != "" && c.PasswordFile == "" {
+		in(&c.PasswordFile, &c.CAFile)
+		r.Mail = &c
+	}
+	if r.SMS != nil {
+		c := *r.SMS
+		in(&c.HeadersFile, &c.TokenFile, &c.CAFile)
+		r.SMS = &c
+	}
+	return r
+}
+
+// open makes the senders of a region.
+func (r Region) open() (out Anywhere, err error) {
+	if r.Mail != nil {
+		if r.Mail.User != "" && r.Mail.PasswordFile == "" {
 			return out, errors.New("mail.password_file is missing: there is a user")
 		}
-		sender, err := mail.NewSMTP(c)
+		sender, err := mail.NewSMTP(*r.Mail)
 		if err != nil {
 			return out, err
 		}
 		out.Mail = sender
 	}
 	if r.SMS != nil {
-		c := *r.SMS
-		within(dir, &c.HeadersFile, &c.TokenFile, &c.CAFile)
-		if out.SMS, err = sms.New(c); err != nil {
+		if out.SMS, err = sms.New(*r.SMS); err != nil {
 			return out, err
 		}
 	}
 	return out, nil
 }
 
-func within(dir string, files ...*string) {
-	for _, file := range files {
-		if *file != "" && !filepath.IsAbs(*file) {
-			*file = filepath.Join(dir, *file)
+// owners says whose each credential is.
+type owners map[[sha256.Size]byte]string
+
+// take notes the credentials of a region, and refuses what is another's: who holds one region's could send as the other.
+func (o owners) take(r Region, whose string) error {
+	note := func(of string, credentials map[string]secret.String, err error) error {
+		for _, what := range slices.Sorted(maps.Keys(credentials)) {
+			if credentials[what].IsZero() {
+				continue
+			}
+			sum := sha256.Sum256([]byte(credentials[what].Expose()))
+			if other, taken := o[sum]; taken && other != whose {
+				return fmt.Errorf("%s: the %s is that of %s too: each needs credentials of its own", of, what, other)
+			}
+			o[sum] = whose
+		}
+		return err
+	}
+	if r.Mail != nil {
+		all, err := r.Mail.Credentials()
+		if err := note("mail", all, err); err != nil {
+			return err
 		}
 	}
+	if r.SMS != nil {
+		all, err := r.SMS.Credentials()
+		if err := note("sms", all, err); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // Names are the regions that there are, in order.
@@ -132,17 +185,4 @@ func why(name string, known bool, variable, member string) string {
 		return fmt.Sprintf("this server knows no region %q, and nothing of it is sent by another: see AVOUCH_REGIONS_FILE", name)
 	}
 	return fmt.Sprintf("the region %q has no %s, and nothing of it is sent by another: see AVOUCH_REGIONS_FILE", name, member)
-}
-
-// Texts reports whether text messages can be sent to anybody at all.
-func (s *Senders) Texts() bool {
-	if s.anywhere.SMS != nil {
-		return true
-	}
-	for _, of := range s.regions {
-		if of.SMS != nil {
-			return true
-		}
-	}
-	return false
 }

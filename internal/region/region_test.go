@@ -189,9 +189,74 @@ func TestRefused(t *testing.T) {
 			t.Errorf("%s: sent by the sender of organisations without a region", name)
 		}
 	}
-	if got := strings.Join(with.Names(), " "); got != "eu silent" || !with.Known("eu") || !with.Known("") || with.Known("us") || !without.Texts() || none.Texts() {
+	if got := strings.Join(with.Names(), " "); got != "eu silent" || !with.Known("eu") || !with.Known("") || with.Known("us") {
 		t.Errorf("known: %s", got)
 	}
+}
+
+// TestCredentialsAreSeparate: what one region's provider is shown opens nothing at another's, whatever file it was copied to.
+func TestCredentialsAreSeparate(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	written(t, dir, "one", "hunter2\n")
+	written(t, dir, "copy", "hunter2")
+	written(t, dir, "two", "hunter3")
+	written(t, dir, "header-one", "# of Europe\nAuthorization: Bearer hunter2\nAccept: application/json\n")
+	written(t, dir, "header-copy", "accept: application/json\nauthorization:  Bearer hunter2\n")
+	written(t, dir, "header-two", "Authorization: Bearer hunter3\nAccept: application/json\n")
+	written(t, dir, "key-one", "X-Api-Key: hunter2\n")
+	const a, b = "AC00000000000000000000000000000001", "AC00000000000000000000000000000002"
+	own := &sms.Config{Provider: "twilio", Account: "AC00000000000000000000000000000003", TokenFile: filepath.Join(dir, "two"), From: "+15550001"}
+	for says, c := range map[string]struct {
+		eu, us object
+		from   Region
+		shared string // "" is nothing
+	}{
+		"mail of their own":                   {eu: mailed("m.eu.example", "avouch", "one"), us: mailed("m.us.example", "avouch", "two")},
+		"one file of a password":              {eu: mailed("m.eu.example", "avouch", "one"), us: mailed("m.us.example", "avouch", "one"), shared: "password"},
+		"a copy of the password":              {eu: mailed("m.eu.example", "avouch", "one"), us: mailed("m.us.example", "avouch", "copy"), shared: "password"},
+		"one account of mail":                 {eu: mailed("m.example", "avouch", "one"), us: mailed("M.example", "avouch", "two"), shared: "user"},
+		"accounts of their own":               {eu: twilio(a, "one"), us: twilio(b, "two")},
+		"keys of their own":                   {eu: twilio(a+"/SK00000000000000000000000000000001", "one"), us: twilio(a+"/SK00000000000000000000000000000002", "two")},
+		"one account":                         {eu: twilio(a, "one"), us: twilio(a, "two"), shared: "account"},
+		"one token":                           {eu: twilio(a, "one"), us: twilio(b, "copy"), shared: "token"},
+		"headers of their own":                {eu: gateway("header-one"), us: gateway("header-two")},
+		"a header in common":                  {eu: gateway("header-one"), us: gateway("header-copy"), shared: "header Authorization"},
+		"a password of one, a token of other": {eu: mailed("m.eu.example", "avouch", "one"), us: twilio(b, "copy"), shared: "token"},
+		"a key in a header":                   {eu: gateway("key-one"), us: twilio(b, "copy"), shared: "token"},
+		"one provider of both, in one region": {eu: object{"mail": mailed("m.eu.example", "avouch", "one")["mail"], "sms": gateway("key-one")["sms"]}, us: twilio(b, "two")},
+		"the installation's own password": {
+			eu: mailed("m.eu.example", "avouch", "two"), us: mailed("m.us.example", "avouch", "one"), shared: "password",
+			from: Region{Mail: &mail.Config{Server: "m.any.example:587", User: "any", Password: secret.Text("hunter2")}},
+		},
+		"the installation's own token":       {eu: twilio(a, "one"), us: twilio(b, "two"), shared: "token", from: Region{Mail: &mail.Config{}, SMS: own}},
+		"an installation with its own":       {eu: twilio(a, "one"), us: gateway("key-one"), shared: "header X-Api-Key", from: Region{Mail: &mail.Config{}, SMS: own}},
+		"an installation that sends nothing": {eu: twilio(a, "one"), us: twilio(b, "two"), from: Region{Mail: &mail.Config{}, SMS: &sms.Config{}}},
+	} {
+		text, err := json.Marshal(object{"eu": c.eu, "us": c.us})
+		must(t, err)
+		_, err = Open(written(t, dir, "regions.json", string(text)), Anywhere{From: c.from})
+		if c.shared == "" && err != nil || c.shared != "" && (err == nil || !strings.Contains(err.Error(), "the "+c.shared+" is that of ")) {
+			t.Errorf("%s: %v", says, err)
+		}
+		if err != nil && (strings.Contains(err.Error(), "hunter") || strings.Contains(err.Error(), a)) {
+			t.Errorf("%s: a credential in %v", says, err)
+		}
+	}
+}
+
+type object = map[string]any
+
+func mailed(server, user, password string) object {
+	return object{"mail": object{"server": server + ":587", "from": "a@b.example", "user": user, "password_file": password}}
+}
+
+func twilio(account, token string) object {
+	return object{"sms": object{"provider": "twilio", "account": account, "token_file": token, "from": "+15550001"}}
+}
+
+func gateway(headers string) object {
+	return object{"sms": object{"provider": "http", "url": "https://sms.example/", "body": "to={to}&text={text}", "headers_file": headers}}
 }
 
 // TestFilesArePrivate gives others a right to each file in turn.

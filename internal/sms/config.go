@@ -12,6 +12,7 @@ import (
 	"net/http"
 	"net/url"
 	"os"
+	"regexp"
 	"strconv"
 	"strings"
 	"time"
@@ -188,6 +189,33 @@ func readHeaders(file string) (http.Header, error) {
 		return nil, errors.New("AVOUCH_SMS_HEADERS_FILE has a line that is too long")
 	}
 	return h, nil
+}
+
+// inHeader is what headers are called that hold a credential.
+var inHeader = regexp.MustCompile(`(?i)auth|key|token|secret|password|account|user|cookie`)
+
+// Credentials are what the provider knows a sender by, by what they are called: the account and its token, or headers.
+func (c Config) Credentials() (map[string]secret.String, error) {
+	all := map[string]secret.String{}
+	switch c.Provider {
+	case "twilio":
+		token, err := c.token()
+		if err != nil {
+			return nil, fmt.Errorf("sms.Credentials: %w", err)
+		}
+		all["account"], all["token"] = secret.Text(c.Account), token
+	case "http":
+		headers, err := readHeaders(c.HeadersFile)
+		if err != nil {
+			return nil, fmt.Errorf("sms.Credentials: %w", err)
+		}
+		for name, values := range headers {
+			if inHeader.MatchString(name) && name != "User-Agent" {
+				all["header "+name] = secret.Text(strings.Join(values, "\n"))
+			}
+		}
+	}
+	return all, nil
 }
 
 func (c *Config) token() (secret.String, error) {

@@ -121,6 +121,26 @@ type sending struct {
 	at      time.Time
 }
 
+// Sends says whether codes of a kind can be sent to people of the transaction's organisation: what is not sent is true.
+func (r *Room) Sends(ctx context.Context, tx *tenantdb.ReadTx, kind string) (bool, error) {
+	if kind != Email && kind != SMS {
+		return true, nil
+	}
+	return r.cfg.Sends(ctx, tx, kind)
+}
+
+// sends refuses a code that nobody would bring: who waits for it waits in vain.
+func (r *Room) sends(ctx context.Context, tx *tenantdb.ReadTx, kind string) error {
+	ok, err := r.Sends(ctx, tx, kind)
+	switch {
+	case err != nil || ok:
+		return err
+	case kind == SMS:
+		return problem.New(problem.Invalid, "Your organisation's people cannot be sent text messages here: choose another kind of factor.")
+	}
+	return problem.New(problem.Invalid, "Your organisation's people cannot be sent mail here: choose another kind of factor.")
+}
+
 // send asks for the job that sends a code, unless there were too many. The job holds no code: it derives it.
 func (r *Room) send(ctx context.Context, tx *tenantdb.Tx, s sending, before time.Time) error {
 	if s.number < 1 || s.number > MaxSendings {
@@ -131,7 +151,10 @@ func (r *Room) send(ctx context.Context, tx *tenantdb.Tx, s sending, before time
 		p.RetryAfter = wait
 		return p
 	}
-	n, err := r.take(ctx, tx, slotSendings, s.person, s.at)
+	if err := r.sends(ctx, &tx.ReadTx, s.kind); err != nil {
+		return err
+	}
+	n, err := slotSendings.take(ctx, tx, s.person, s.at, 1)
 	if err != nil {
 		return err
 	}
@@ -145,6 +168,9 @@ func (r *Room) send(ctx context.Context, tx *tenantdb.Tx, s sending, before time
 		"at": strconv.FormatInt(s.at.Unix(), 10),
 	}
 	if s.kind == SMS {
+		if err := r.takeText(ctx, tx, s.at); err != nil {
+			return err
+		}
 		return tx.Enqueue(ctx, sms.Job{Tenant: tx.Tenant().String(), IDs: ids})
 	}
 	return tx.Enqueue(ctx, mail.Job{Tenant: tx.Tenant().String(), Template: mail.SignInCode, IDs: ids})
@@ -187,13 +213,33 @@ func (s slots) value(t tenantdb.TenantID, p tenantdb.PersonID, at time.Time, n i
 
 func (s slots) next(at time.Time) time.Time { return at.Truncate(s.window).Add(s.window) }
 
-// take takes the first slot that is free, and says which: 0 is none.
-func (r *Room) take(ctx context.Context, tx *tenantdb.Tx, s slots, p tenantdb.PersonID, at time.Time) (int, error) {
-	for n := 1; n <= s.number; n++ {
+// take takes the first slot that is free, from one on, and says which: 0 is none.
+func (s slots) take(ctx context.Context, tx *tenantdb.Tx, p tenantdb.PersonID, at time.Time, from int) (int, error) {
+	for n := from; n <= s.number; n++ {
 		first, err := spend(ctx, tx, s.kind, s.value(tx.Tenant(), p, at, n), s.next(at))
 		if first || err != nil {
 			return n, err
 		}
 	}
 	return 0, nil
+}
+
+// takeText takes one of the organisation's text messages of the day. It looks from the number of those that were taken on: a slot
+// is given back by nobody, so that is where the free ones begin.
+func (r *Room) takeText(ctx context.Context, tx *tenantdb.Tx, at time.Time) error {
+	day := slots{"mfa-texts", r.cfg.TextsPerDay, 24 * time.Hour}
+	if day.number < 0 {
+		return nil
+	}
+	taken, err := spentUntil(ctx, &tx.ReadTx, day.kind, day.next(at))
+	if err != nil {
+		return err
+	}
+	n, err := day.take(ctx, tx, tenantdb.PersonID{}, at, taken+1)
+	if err != nil || n != 0 {
+		return err
+	}
+	p := problem.New(problem.TooMany, "Your organisation's people were sent %d text messages today, which is as many as may be. Use another factor, or a recovery code.", day.number)
+	p.RetryAfter = day.next(at).Sub(at)
+	return p
 }

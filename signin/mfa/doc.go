@@ -9,9 +9,10 @@
 //     that was sent counts for its attempt while it is the last and ten minutes old at most: TestSentCodes.
 //  3. Guesses run out: five in an attempt or an enrolment (MaxTries), and MostGuesses of one person in a day on all servers,
 //     of which the person is told; passkeys and recovery codes still count then: TestGuessesRunOut, TestEnrolmentsEnd. So do
-//     codes to be sent: TestSendingsRunOut, TestSentCodes.
+//     codes to be sent: TestSendingsRunOut, TestSentCodes; and text messages of one organisation in a day: TestTextsOfTheDay.
 //  4. Codes that are sent are in no row, log or job; seeds, numbers and names are sealed under the person's own key, in their
 //     place, and end with it: TestNothingIsInTheClear, TestErasure. None is sent late: TestLateCodesAreNotSent.
+//     Where none can be sent, that is said at once: TestWhatIsNotSent.
 //  5. An assertion counts for this host, this origin, this challenge, this person's credential and no other: TestPasskey,
 //     TestForgedAssertions, TestForgedRegistrations. Without a name, the authenticator must verify who holds it, and the handle
 //     must be the person's: TestPasswordless, TestRegisteredTwice. What browsers never send is refused: FuzzAnswers.

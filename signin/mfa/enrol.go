@@ -126,9 +126,6 @@ func (r *Room) check(w *Wanted) error {
 	}
 	switch w.Kind {
 	case SMS:
-		if !r.cfg.Texts {
-			return problem.New(problem.Invalid, "Text messages cannot be sent here: choose another kind of factor.")
-		}
 		n, err := sms.Number(w.To)
 		if err != nil {
 			return invalid("to", "must be a telephone number with + and the country's code, such as +49 30 1234567")

@@ -202,9 +202,9 @@ func TestConfirmedAtOnce(t *testing.T) {
 
 func TestWhatIsNoFactor(t *testing.T) {
 	t.Parallel()
-	f := open(t, func(c *Config) { c.Texts = false })
+	f := open(t)
 	for _, w := range []Wanted{
-		{}, {Kind: "hardware"}, {Kind: "recovery"}, {Kind: SMS, To: "+4930123456"}, {Kind: TOTP, To: "x"}, {Kind: TOTP, Name: strings.Repeat("x", 65)},
+		{}, {Kind: "hardware"}, {Kind: "recovery"}, {Kind: SMS}, {Kind: SMS, To: "030 123456"}, {Kind: TOTP, To: "x"}, {Kind: TOTP, Name: strings.Repeat("x", 65)},
 		{Kind: TOTP, Name: "a\nb"}, {Kind: Email, To: "ada"}, {Kind: Email, To: "Ada <ada@example.com>"}, {Kind: Email, To: "a@b.c\r\nBcc: d@e.f"}, {Kind: Passkey, To: "x"},
 	} {
 		if _, err := f.room.Begin(t.Context(), f.as(f.ada, "password"), w); !isKind(err, problem.Invalid) {

@@ -98,7 +98,7 @@ func open(t testing.TB, changes ...func(*Config)) *fixture {
 	f.tenant = f.Tenant(t, "Acme")
 	f.ada = f.person(t, f.tenant, "ada@example.com")
 	f.cfg = Config{
-		DB: f.DB, Ring: f.Ring, People: f.members, PublicURL: &url.URL{Scheme: "https", Host: "avouch.example"}, Texts: true, Now: f.clock.now,
+		DB: f.DB, Ring: f.Ring, People: f.members, PublicURL: &url.URL{Scheme: "https", Host: "avouch.example"}, Now: f.clock.now,
 		Changed: func(_ context.Context, _ *tenantdb.Tx, ch Change) error {
 			f.changes = append(f.changes, ch)
 			return nil

@@ -78,7 +78,7 @@ type (
 			Required      bool     `json:"required" doc:"The rules of your organisation want a factor of you"`
 			Allowed       []string `json:"allowed" doc:"The kinds that they allow you; hardware is a passkey that its maker attests"`
 			Passkeys      bool     `json:"passkeys" doc:"Whether this installation can have passkeys at all"`
-			Texts         bool     `json:"texts" doc:"Whether it can send text messages"`
+			Texts         bool     `json:"texts" doc:"Whether text messages can be sent to you"`
 		}
 	}
 	beginInput struct {
@@ -142,7 +142,7 @@ func (r *Room) listOverHTTP(ctx context.Context, c tenantdb.Caller, _ *web.None)
 	}
 	out := &listOutput{}
 	out.Body.Factors, out.Body.Allowed = []View{}, []string{TOTP, Email, SMS, Passkey}
-	out.Body.Passkeys, out.Body.Texts = r.web != nil, r.cfg.Texts
+	out.Body.Passkeys = r.web != nil
 	err = r.cfg.DB.Read(ctx, c, func(tx *tenantdb.ReadTx) error {
 		all, left, err := r.List(ctx, tx, p.ID)
 		if err != nil {
@@ -152,6 +152,9 @@ func (r *Room) listOverHTTP(ctx context.Context, c tenantdb.Caller, _ *web.None)
 			out.Body.Factors = append(out.Body.Factors, view(f))
 		}
 		out.Body.RecoveryCodes = left
+		if out.Body.Texts, err = r.Sends(ctx, tx, SMS); err != nil {
+			return err
+		}
 		kinds, required, err := r.cfg.People.Allowed(ctx, tx, p.ID)
 		if kinds != nil {
 			out.Body.Allowed = kinds

@@ -64,7 +64,7 @@ func (r *Room) Try(ctx context.Context, tx *tenantdb.Tx, a Answer) error {
 		return nil
 	}
 	now := r.instant()
-	n, err := r.take(ctx, tx, slotGuesses, a.Person, now)
+	n, err := slotGuesses.take(ctx, tx, a.Person, now, 1)
 	if err != nil {
 		return wrap("Try", err)
 	}

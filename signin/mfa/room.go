@@ -34,8 +34,12 @@ type Config struct {
 	// PublicURL is where people sign in: its host is what passkeys are bound to.
 	PublicURL *url.URL
 	Issuer    string // what authenticator apps show above the code; empty is Avouch
-	// Texts says that text messages can be sent.
-	Texts bool
+	// Sends says whether codes of a kind (Email, SMS) can be sent to people of the transaction's organisation, whose region may
+	// have no sender; nil is always.
+	Sends func(ctx context.Context, tx *tenantdb.ReadTx, kind string) (bool, error)
+	// TextsPerDay is how many text messages the people of one organisation may be sent in a day, on all servers together; 0 is
+	// DefaultTexts, a negative one is unlimited.
+	TextsPerDay int
 	// CodeDigits is the length of the codes that are sent, 6 to 8; 0 is 6.
 	CodeDigits int
 	// HardwareRoots are the makers whose attestation proves that a passkey is in hardware; with nil, none is. HardwareModels
@@ -73,6 +77,12 @@ func New(cfg Config) *Room {
 	}
 	if cfg.Issuer == "" {
 		cfg.Issuer = "Avouch"
+	}
+	if cfg.Sends == nil {
+		cfg.Sends = func(context.Context, *tenantdb.ReadTx, string) (bool, error) { return true, nil }
+	}
+	if cfg.TextsPerDay == 0 {
+		cfg.TextsPerDay = DefaultTexts
 	}
 	if cfg.CodeDigits < 6 || cfg.CodeDigits > 8 {
 		cfg.CodeDigits = 6
@@ -113,6 +123,10 @@ const (
 	MostSent    = 10               // codes sent for one person in an hour
 	CodeLife    = 10 * time.Minute // of codes that are sent, of challenges, and of enrolments that wait for their confirmation
 	Fresh       = 5 * time.Minute  // how recent a proof must be to change factors
+
+	// DefaultTexts is Config.TextsPerDay, unless the installation says otherwise. Each message costs money, and whoever makes an
+	// organisation names the numbers.
+	DefaultTexts = 1000
 
 	betweenSendings = time.Minute
 	maxFactors      = 10 // of one person

@@ -131,6 +131,14 @@ func spend(ctx context.Context, tx *tenantdb.Tx, kind string, value [32]byte, un
 	return n == 1, err
 }
 
+const spentUntilSQL = `SELECT count(*) FROM avouch.spent WHERE tenant_id = $1 AND kind = $2 AND expires_at = $3`
+
+// spentUntil counts values of a kind by when they expire.
+func spentUntil(ctx context.Context, tx *tenantdb.ReadTx, kind string, until time.Time) (n int, err error) {
+	err = tx.QueryRow(ctx, spentUntilSQL, tx.Tenant(), kind, until).Scan(&n)
+	return n, err
+}
+
 func giveBack(ctx context.Context, tx *tenantdb.Tx, kind string, values [][]byte) error {
 	_, err := tx.Exec(ctx, giveBackSQL, tx.Tenant(), kind, values)
 	return err
