@@ -95,6 +95,9 @@ func (r *Room) Invite(ctx context.Context, c tenantdb.Caller, n NewInvitation) (
 		if err := r.mayInvite(ctx, &tx.ReadTx, a, in); err != nil {
 			return audit.Event{}, err
 		}
+		if err := r.CheckMail(ctx, &tx.ReadTx); err != nil {
+			return audit.Event{}, err
+		}
 		if !r.mayMail(c.Tenant(), in.pseudonym) {
 			return audit.Event{}, tooMany()
 		}
@@ -261,9 +264,6 @@ func (r *Room) send(ctx context.Context, tx *tenantdb.Tx, in Invitation) (audit.
 }
 
 func (r *Room) post(ctx context.Context, tx *tenantdb.Tx, in Invitation) error {
-	if err := r.CheckMail(ctx, &tx.ReadTx); err != nil {
-		return err
-	}
 	link, err := r.cfg.Link(ctx, tx, joinLink, in.ID, in.ExpiresAt.Sub(in.SentAt))
 	if err != nil {
 		return fmt.Errorf("org: link: %w", err)
@@ -356,6 +356,9 @@ func (r *Room) Resend(ctx context.Context, c tenantdb.Caller, which InvitationID
 	name, address := in.Name, in.Address
 	err = r.change(ctx, c, "members:write", func(tx *tenantdb.Tx, a authority) (audit.Event, error) {
 		if in, err = r.decidableInvitation(ctx, tx, a, which); err != nil {
+			return audit.Event{}, err
+		}
+		if err := r.CheckMail(ctx, &tx.ReadTx); err != nil {
 			return audit.Event{}, err
 		}
 		if !r.mayMail(c.Tenant(), in.pseudonym) {

@@ -167,6 +167,8 @@ func TestJoinOnce(t *testing.T) {
 func TestFirstOwnerIsInvited(t *testing.T) {
 	t.Parallel()
 	c := openCompany(t)
+	c.with.Mails = func(region string) bool { return region != "us" }
+	c.room = New(c.with)
 	api := c.API(doortest.As(tenantdb.Caller{}))
 	c.room.Routes(api)
 	q := doortest.Request{Method: "POST", Path: "/api/v1/organisations", Body: map[string]string{"name": "Initech", "owner_address": "bill@initech.example", "owner_name": "Bill", "region": "eu"}}
@@ -198,13 +200,39 @@ func TestFirstOwnerIsInvited(t *testing.T) {
 		t.Errorf("joined: %v", err)
 	}
 	for what, body := range map[string]map[string]string{
-		"no address": {"name": "X", "owner_address": "bill"}, "a name with a new line": {"name": "X", "owner_address": "a@b.example", "owner_name": "a\nb"}, "no region": {"name": "X", "region": "moon"},
+		"no mail": {"name": "X", "owner_address": "a@b.example", "region": "us"}, "no address": {"name": "X", "owner_address": "bill"}, "a name with a new line": {"name": "X", "owner_address": "a@b.example", "owner_name": "a\nb"}, "no region": {"name": "X", "region": "moon"},
 	} {
 		q.Body = body
 		if a := doortest.Call(t, api, q); a.Status != 400 {
 			t.Errorf("%s: %+v", what, a)
 		}
 	}
+	if n := c.Text(t, `SELECT count(*)::text FROM avouch.organisation WHERE name = 'X'`); n != "0" {
+		t.Errorf("%s were made of what was refused", n)
+	}
+}
+
+// TestNobodyIsInvitedInVain: where no mail leaves, no invitation is made, none is sent again, and nothing says it was; by the
+// operator neither.
+func TestNobodyIsInvitedInVain(t *testing.T) {
+	t.Parallel()
+	c := openCompany(t)
+	c.with.Mails = func(region string) bool { return region == "eu" }
+	boss := c.as(t, c.person(t, "boss", RoleOwner))
+	in := c.invite(t, boss, "ada@b.example", RoleMember)
+	before := c.mailed(t, "invitation")
+	c.room = New(c.with)
+	for _, region := range []string{"us", ""} {
+		ok(t, c.room.SetRegion(t.Context(), c.system(), region), "set")
+		want(t, second(c.room.Invite(t.Context(), boss, NewInvitation{Address: "bob@b.example", Roles: []string{RoleMember}})), problem.Invalid, "invited in "+region)
+		want(t, second(c.room.InviteOwner(t.Context(), c.system(), "bob@b.example", "Bob")), problem.Invalid, "an owner in "+region)
+		want(t, second(c.room.Resend(t.Context(), boss, in.ID)), problem.Invalid, "sent again in "+region)
+	}
+	if all, err := c.room.Invitations(t.Context(), boss, false, InvitationID{}, 10); err != nil || len(all) != 1 || !all[0].SentAt.Equal(in.SentAt) || !same(c.mailed(t, "invitation"), before) {
+		t.Errorf("%+v, %v", all, err)
+	}
+	ok(t, c.room.SetRegion(t.Context(), c.system(), "eu"), "set")
+	ok(t, second(c.room.Resend(t.Context(), boss, in.ID)), "sent again in eu")
 }
 
 func TestInviteOwner(t *testing.T) {

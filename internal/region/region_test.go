@@ -230,7 +230,7 @@ func TestCredentialsAreSeparate(t *testing.T) {
 			from: Region{Mail: &mail.Config{Server: "m.any.example:587", User: "any", Password: secret.Text("hunter2")}},
 		},
 		"the installation's own token":       {eu: twilio(a, "one"), us: twilio(b, "two"), shared: "token", from: Region{Mail: &mail.Config{}, SMS: own}},
-		"an installation with its own":       {eu: twilio(a, "one"), us: gateway("key-one"), shared: "header X-Api-Key", from: Region{Mail: &mail.Config{}, SMS: own}},
+		"an installation with its own":       {eu: twilio(a, "one"), us: gateway("header-one"), from: Region{Mail: &mail.Config{}, SMS: own}},
 		"an installation that sends nothing": {eu: twilio(a, "one"), us: twilio(b, "two"), from: Region{Mail: &mail.Config{}, SMS: &sms.Config{}}},
 	} {
 		text, err := json.Marshal(object{"eu": c.eu, "us": c.us})
