@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/avouch-dev/avouch/internal/mail"
 	"github.com/avouch-dev/avouch/internal/secret"
 )
 
@@ -29,6 +30,9 @@ func TestRefusesToStart(t *testing.T) {
 	must(t, err)
 	t.Cleanup(func() { l.Close() })
 	taken := l.Addr().String()
+	region := filepath.Join(s.dir, "regions.json")
+	must(t, os.WriteFile(region, []byte(`{"eu": {"mail": {"server": "mail.eu.example:587", "from": "a@eu.example", "user": "eu", "password_file": "eu"}}}`), 0o600))
+	must(t, os.WriteFile(filepath.Join(s.dir, "eu"), []byte("hunter2"), 0o600))
 	for name, c := range map[string]struct {
 		change func(*Config)
 		says   []string // all of these
@@ -56,7 +60,10 @@ func TestRefusesToStart(t *testing.T) {
 		"taken address":       {func(c *Config) { c.MetricsListen = taken }, []string{"AVOUCH_METRICS_LISTEN", "in use"}},
 		"open profiler":       {func(c *Config) { c.PprofListen = "0.0.0.0:6060" }, []string{"AVOUCH_PPROF_LISTEN", "loopback"}},
 		"no regions there":    {func(c *Config) { c.RegionsFile = "nowhere" }, []string{"AVOUCH_REGIONS_FILE", "nowhere"}},
-		"mail in the clear":   {func(c *Config) { c.Mail.Server, c.Mail.From, c.Mail.TLS = "mail.example:25", "a@b.example", "none" }, []string{"AVOUCH_MAIL_TLS"}},
+		"one mail account": {func(c *Config) {
+			c.RegionsFile, c.Mail = region, mail.Config{Server: "mail.example:587", From: "a@b.example", User: "avouch", Password: secret.Text("hunter2")}
+		}, []string{"AVOUCH_REGIONS_FILE", "password is that of organisations without a region too"}},
+		"mail in the clear": {func(c *Config) { c.Mail.Server, c.Mail.From, c.Mail.TLS = "mail.example:25", "a@b.example", "none" }, []string{"AVOUCH_MAIL_TLS"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
