@@ -39,7 +39,8 @@
 //     TestOtherTenantsPeople, TestPeopleRoutes.
 //  16. An invitation is mailed, lasts seven days, is accepted once, and gives what its inviter holds, when it is made and when it
 //     is accepted: TestInvite, TestOneOpenInvitation, TestResend, TestJoinOnce, TestInviterMustStillHoldIt, TestInviteOwner. It
-//     says nothing of what others know of the address: TestInvitedElsewhere.
+//     says nothing of what others know of the address: TestInvitedElsewhere. Where no mail leaves, that is said, and nothing is
+//     made: TestNobodyIsInvitedInVain, TestFirstOwnerIsInvited.
 //  17. Whoever is removed has nothing left, in one transaction, or all: TestOffboarding, TestOffboardingIsWhole. Whoever is
 //     suspended is refused, and their sessions end: TestSuspendPerson.
 //  18. Owners, and whoever governs, need a second factor whatever the rules: TestWhoNeedsMFA, TestAllowedFactors. Rules that ask
