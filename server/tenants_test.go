@@ -15,6 +15,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/avouch-dev/avouch/internal/mail"
 	"github.com/avouch-dev/avouch/internal/web"
 	"github.com/avouch-dev/avouch/policy"
 )
@@ -113,9 +114,14 @@ func forPeople(o operation) bool {
 // public are operations that show something of an organisation to everybody, on purpose.
 func public(id string) bool { return id == "agent-did" || id == "saml-metadata" }
 
+// mailing gives a server somebody to hand mail to, who takes none: without one, nobody can be invited.
+func mailing(c *Config) {
+	c.Mail = mail.Config{Server: "127.0.0.1:1", From: "avouch@host.example"}
+}
+
 func TestOtherTenantGetsNothing(t *testing.T) {
 	t.Parallel()
-	n := newSite(t).start(t)
+	n := newSite(t).start(t, mailing)
 	v, thief := n.victim(t), n.organisation(t, "Thief")
 	before, entries := n.state(t, v), len(n.entries(t, v.id, ""))
 	for _, o := range n.operations(t) {
@@ -189,7 +195,7 @@ func holds(text, word string) bool {
 // The eyes of the test above: the victim itself sees each of these words.
 func TestVictimSeesItself(t *testing.T) {
 	t.Parallel()
-	n := newSite(t).start(t)
+	n := newSite(t).start(t, mailing)
 	v := n.victim(t)
 	var all strings.Builder
 	all.WriteString(n.state(t, v))
@@ -210,7 +216,7 @@ func TestVictimSeesItself(t *testing.T) {
 // Without a credential, and with one that proves nothing, every route that is not meant for strangers is closed.
 func TestEveryRouteWithoutAKey(t *testing.T) {
 	t.Parallel()
-	n := newSite(t).start(t, func(c *Config) { c.SignUp = false })
+	n := newSite(t).start(t, mailing, func(c *Config) { c.SignUp = false })
 	v := n.victim(t)
 	damaged := v.key[:len(v.key)-1] + string("01"[strings.Count(v.key[len(v.key)-1:], "0")])
 	forged := v.words["token"][:len(v.words["token"])-8] + "AAAAAAAA"
@@ -250,7 +256,7 @@ func ofDirectories(id string) bool { return strings.HasPrefix(id, "scim-") }
 // A key of one's own that lacks the capability gets no further than the gate.
 func TestEveryRouteWithoutTheCapability(t *testing.T) {
 	t.Parallel()
-	n := newSite(t).start(t)
+	n := newSite(t).start(t, mailing)
 	v := n.victim(t)
 	key, _ := n.newKey(t, v.party, map[string]any{"kind": "owner", "scopes": []string{"read:identity"}})
 	for _, o := range n.operations(t) {
