@@ -209,7 +209,7 @@ func (s *Server) routes() {
 	s.api = web.New(web.Config[tenantdb.Caller]{
 		Title: "Avouch", Version: s.cfg.Version, Description: description, Tags: tags,
 		PublicURL: s.set.public, TrustedProxies: s.set.proxies,
-		Authenticate: s.authenticate, Allow: allow, Admit: s.Keys.Admit, Refused: s.refused, Leaked: s.leaked,
+		Authenticate: s.authenticate, SameOrigin: s.Sessions.SameOrigin, Allow: allow, Admit: s.Keys.Admit, Refused: s.refused, Leaked: s.leaked,
 		Idempotency: &idempotency{db: s.DB, ring: s.Ring},
 		Logger:      s.log, Metrics: s.metrics, Tracer: s.traces.provider,
 	})

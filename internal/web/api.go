@@ -37,6 +37,9 @@ type Config[C any] struct {
 
 	// Authenticate says who sends the request. It must not read the body. Its error is answered as it is.
 	Authenticate func(r *http.Request, meta RequestMeta) (C, error)
+	// SameOrigin refuses what a page of another site sent. It is asked about public operations, which may set a cookie though
+	// they need none; Authenticate judges the others by their credential. Nil lets all through.
+	SameOrigin func(r *http.Request) error
 	// Anonymous makes the caller of public operations; the zero C without it.
 	Anonymous func(meta RequestMeta) C
 	// Allow says whether the caller has a scope; needed if any operation names one.

@@ -299,6 +299,35 @@ func TestIdentityComesFirst(t *testing.T) {
 	}
 }
 
+// TestOtherSites: what everybody may ask for is not asked for by pages of other sites, unless the operation says so.
+func TestOtherSites(t *testing.T) {
+	t.Parallel()
+	b := newBench(t, func(c *Config[caller]) {
+		c.SameOrigin = func(r *http.Request) error {
+			if r.Header.Get("Sec-Fetch-Site") == "cross-site" {
+				return problem.New(problem.Denied, "Another site's page.")
+			}
+			return nil
+		}
+	})
+	ran := 0
+	for name, crosses := range map[string]bool{"closed": false, "crossed": true} {
+		op := Op{ID: name, Method: "POST", Path: "/api/v1/" + name, Summary: "s", Access: Public, CrossSite: crosses}
+		HandleRaw[None, None](b.API, op, func(http.ResponseWriter, *http.Request, caller, RequestMeta) error { ran++; return nil })
+	}
+	const elsewhere = "Sec-Fetch-Site: cross-site"
+	problemIn(t, b.ask("POST", "/api/v1/closed", "not json", elsewhere), 403)
+	if ran != 0 {
+		t.Error("the handler ran")
+	}
+	if b.ask("POST", "/api/v1/closed", ""); ran != 1 {
+		t.Error("a page of ours is refused")
+	}
+	if b.ask("POST", "/api/v1/crossed", "", elsewhere); ran != 2 {
+		t.Error("an operation for other sites refuses them")
+	}
+}
+
 func handleNone(b *bench, op Op) {
 	Handle(b.API, op, func(context.Context, caller, *None) (*None, error) { return nil, nil })
 }
@@ -315,6 +344,9 @@ func TestRegistrationMistakesPanic(t *testing.T) {
 			handleNone(b, Op{ID: "x", Method: "GET", Path: "/x", Summary: "s", Access: Public, Idempotent: true})
 		},
 		"own, typed": func(b *bench) { handleNone(b, Op{ID: "x", Method: "GET", Path: "/x", Summary: "s", Access: Own}) },
+		"own, for other sites": func(b *bench) {
+			HandleRaw[None, None](b.API, Op{ID: "x", Method: "POST", Path: "/x", Summary: "s", Access: Own, CrossSite: true}, func(http.ResponseWriter, *http.Request, caller, RequestMeta) error { return nil })
+		},
 		"scope, no judge": func(b *bench) {
 			b.cfg.Allow = nil
 			handleNone(b, Op{ID: "x", Method: "GET", Path: "/x", Summary: "s", Scope: "y"})

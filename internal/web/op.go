@@ -39,6 +39,7 @@ type Op struct {
 	Idempotent  bool          // takes an Idempotency-Key
 	Stream      bool          // raw operations only: no time limit, no deadline for writing
 	Produces    string        // raw operations only: the media type of the answer if it is not JSON
+	CrossSite   bool          // public operations only: pages of other sites may send it, which Config.SameOrigin is not asked about
 	PlainHTTP   bool          // served over plain HTTP even if the public URL is https: probes of a load balancer
 	Page        bool          // for people in browsers: what is refused is told them as a page, if they take one
 	// Refusal writes what is refused where a protocol has a form of its own for that; nil is the problem document.
@@ -149,6 +150,9 @@ func (a *API[C]) describe(op Op, register func(huma.Operation)) *route {
 	if op.ID == "" || op.Method == "" || op.Path == "" || op.Summary == "" && !op.Hidden {
 		panic("web: an operation needs ID, Method, Path and Summary: " + op.ID + " " + op.Path)
 	}
+	if op.CrossSite && op.Access != Public {
+		panic("web: " + op.ID + ": CrossSite is for public operations")
+	}
 	if op.Scope != "" && a.cfg.Allow == nil {
 		panic("web: " + op.ID + " names a scope, but Config.Allow is nil")
 	}
@@ -199,11 +203,7 @@ func (a *API[C]) mount(rt *route, next func(*recorder, *http.Request, C) error) 
 func (a *API[C]) identify(r *http.Request, rt *route) (C, error) {
 	x := exchangeOf(r.Context())
 	if rt.op.Access != Authenticated {
-		var c C
-		if a.cfg.Anonymous != nil {
-			c = a.cfg.Anonymous(x.meta)
-		}
-		return c, nil
+		return a.anybody(r, rt, x)
 	}
 	c, err := a.cfg.Authenticate(r, x.meta)
 	if err != nil {
@@ -219,6 +219,19 @@ func (a *API[C]) identify(r *http.Request, rt *route) (C, error) {
 		if err := a.cfg.Admit(r.Context(), c, rt.op.ID); err != nil {
 			return c, fmt.Errorf("web.identify: %w", err)
 		}
+	}
+	return c, nil
+}
+
+// anybody is who calls an operation that wants nobody in particular.
+func (a *API[C]) anybody(r *http.Request, rt *route, x *exchange) (c C, err error) {
+	if rt.op.Access == Public && !rt.op.CrossSite && a.cfg.SameOrigin != nil {
+		if err := a.cfg.SameOrigin(r); err != nil {
+			return c, fmt.Errorf("web.identify: %w", err)
+		}
+	}
+	if a.cfg.Anonymous != nil {
+		c = a.cfg.Anonymous(x.meta)
 	}
 	return c, nil
 }

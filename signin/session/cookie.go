@@ -61,8 +61,8 @@ func wellFormed(v string) bool {
 	return err == nil && len(v) == valueSize && len(b) == 32
 }
 
-// SameOrigin refuses a request that changes something and was sent by another site's page: whoever has a cookie must hold to it.
-// GET, HEAD and OPTIONS pass, which change nothing here.
+// SameOrigin refuses a request that changes something and was sent by another site's page: whoever has a cookie, or may be given
+// one, must hold to it. GET, HEAD and OPTIONS pass, which change nothing here.
 //
 // The rule is net/http's CrossOriginProtection, and one more. Browsers say where a request comes from, in Sec-Fetch-Site (since
 // 2020, Safari since 2023) or for these methods in Origin (all since 2020): what says neither is no browser of today, and the

@@ -29,7 +29,8 @@ func (r *Room) Routes(api *web.API[tenantdb.Caller]) {
 		Summary: "Come back from an OpenID Connect provider", MaxBody: 64 << 10, // browsers are sent here, and nothing else calls it
 	}
 	web.HandleRaw[callbackInput, web.None](api, back, r.finish(KindOIDC))
-	back.ID, back.Method = "finish-sso-form", http.MethodPost
+	// A provider's page posts to these two: the state of the request is in a cookie of its own, and spent once.
+	back.ID, back.Method, back.CrossSite = "finish-sso-form", http.MethodPost, true
 	web.HandleRaw[formInput, web.None](api, back, r.finish(KindOIDC))
 	back.ID, back.Path, back.Summary, back.MaxBody = "finish-saml", "/api/v1/saml/{connection}/acs", "Come back from a SAML provider", 512<<10
 	web.HandleRaw[formInput, web.None](api, back, r.finish(KindSAML))
