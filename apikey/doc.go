@@ -93,5 +93,7 @@
 //  23. A key knows the person who made it, or the key that it came from, or rotated it, and ends when that person leaves, with all
 //     that came from it: TestKeysEndWithTheirPerson, org.TestOffboarding. A person gives a key nothing that they do not hold at
 //     that moment, and what break-glass lends never: TestPersonsKeysReachNoFurther, org.TestMeanwhile, org.TestLentIsNotHandedOn.
-//     What they lose later their keys keep, and are counted: org.TestRolesTakeEffectAtOnce.
+//     What they lose later their keys keep, and are counted: org.TestRolesTakeEffectAtOnce. Such a key works from where the
+//     organisation lets people come, unless it is a customer's: TestPersonsKeysComeFromWhereTheyMay,
+//     server.TestAllowListBindsKeysOfPeople.
 package apikey

@@ -214,7 +214,7 @@ type View struct {
 	AllowedCIDRs []string            `json:"allowed_cidrs" doc:"From where it can be used; empty is from anywhere"`
 	Replaces     *string             `json:"replaces" nullable:"true" doc:"The key that it was rotated from"`
 	ReplacedBy   *string             `json:"replaced_by" nullable:"true" doc:"The key that it was rotated to"`
-	Person       *tenantdb.PersonID  `json:"person" nullable:"true" doc:"The member who made it, or the key that it came from, or rotated it: it ends when they leave. Null if no member did"`
+	Person       *tenantdb.PersonID  `json:"person" nullable:"true" doc:"The member who made it, or the key that it came from, or rotated it: it ends when they leave, and works only from where the organisation's rules let people come, but for a data key. Null if no member did"`
 	MadeBy       *string             `json:"made_by" nullable:"true" doc:"The key that asked for it. To revoke that ends this one only with children. Null if it was no key. A successor keeps its predecessor's."`
 	CreatedAt    time.Time           `json:"created_at"`
 	NotBefore    *time.Time          `json:"not_before" nullable:"true"`

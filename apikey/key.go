@@ -50,6 +50,7 @@ type Key struct {
 	Person       tenantdb.PersonID // who made it, or the key that it came from, or rotated either; zero if no person did
 	Noticed      int               // days before its end of which the owner was told last; 0 is not yet
 	Version      int64
+	peoples      []netip.Prefix // from where the organisation lets people come, if a person made it; empty is from anywhere
 	first        string         // the first generation's id, if that is another
 	uncut        *time.Duration // how long it was to live, if the key that rotated it ends sooner; 0 is for ever
 }

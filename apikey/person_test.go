@@ -3,6 +3,7 @@ package apikey
 import (
 	"context"
 	"net/http"
+	"net/netip"
 	"testing"
 
 	"github.com/avouch-dev/avouch/audit"
@@ -81,6 +82,35 @@ func TestKeysEndWithTheirPerson(t *testing.T) {
 	other.as(t, others)
 	if n := f.endOf(t, id, ada); n != 0 {
 		t.Errorf("once more, %d ended", n)
+	}
+}
+
+// TestPersonsKeysComeFromWhereTheyMay: what a person made works from where the organisation lets people come, and from where the key
+// does; a data key is its customer's, and what no person made is nobody's.
+func TestPersonsKeysComeFromWhereTheyMay(t *testing.T) {
+	t.Parallel()
+	some, other := []netip.Prefix{netip.MustParsePrefix("192.0.2.0/24")}, []netip.Prefix{netip.MustParsePrefix("192.0.2.128/25"), netip.MustParsePrefix("198.51.100.0/24")}
+	for _, c := range []struct {
+		what  string
+		k     Key
+		from  string
+		works bool
+	}{
+		{"a person's, inside", Key{Kind: Service, peoples: some}, "192.0.2.7", true},
+		{"a person's, inside, as v6 writes it", Key{Kind: Service, peoples: some}, "::ffff:192.0.2.7", true},
+		{"a person's, outside", Key{Kind: Service, peoples: some}, "198.51.100.9", false},
+		{"a person's owner key, outside", Key{Kind: Owner, peoples: some}, "198.51.100.9", false},
+		{"a person's, from nowhere", Key{Kind: Service, peoples: some}, "", false},
+		{"bound to both, inside both", Key{Kind: Service, peoples: some, AllowedCIDRs: other}, "192.0.2.200", true},
+		{"bound to both, inside the key's alone", Key{Kind: Service, peoples: some, AllowedCIDRs: other}, "198.51.100.9", false},
+		{"bound to both, inside the people's alone", Key{Kind: Service, peoples: some, AllowedCIDRs: other}, "192.0.2.7", false},
+		{"a customer's", Key{Kind: Data, peoples: some}, "198.51.100.9", true},
+		{"a person's, without a rule", Key{Kind: Service}, "198.51.100.9", true},
+	} {
+		from, _ := netip.ParseAddr(c.from)
+		if c.k.AllowedFrom(from) != c.works {
+			t.Errorf("%s: works: %t", c.what, !c.works)
+		}
 	}
 }
 

@@ -57,7 +57,7 @@ func TestRotationCarriesOver(t *testing.T) {
 	t.Parallel()
 	f, now := open(t).still()
 	id, owner := f.owner(t, "Acme")
-	differs := []string{"ID", "Hint", "CreatedAt", "ExpiresAt", "LeakedAt", "Replaces", "ReplacedBy", "Noticed", "Version", "first", "uncut"}
+	differs := []string{"ID", "Hint", "CreatedAt", "ExpiresAt", "LeakedAt", "Replaces", "ReplacedBy", "Noticed", "Version", "peoples", "first", "uncut"}
 	common := NewKey{
 		Name: "till", Metadata: map[string]any{"team": "shop", "n": 1.5}, GivenTo: "alice", MaxUses: new(int64(9)), RateLimits: []RateLimit{{"a", 1, 2}, {"b", 3, 4}},
 		AllowedCIDRs: nets("10.0.0.0/8", "2001:db8::/32"), NotBefore: now.Now().Add(-time.Minute),

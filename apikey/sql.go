@@ -15,7 +15,8 @@ import (
 const columns = `k.key_id, k.kind, k.live, k.name, k.hint, k.scopes, k.resources, k.owners, k.metadata, k.monthly_quota,
   k.created_at, k.expires_at, k.disabled_at, k.revoked_at, k.version, k.owner, k.not_before, k.max_uses, k.rate_limits, k.allowed_cidrs, k.shares,
   coalesce(k.replaces, ''), coalesce(k.replaced_by, ''), coalesce(k.first_id, ''), k.leaked_at, coalesce(k.noticed, 0),
-  coalesce(k.made_by, ''), k.life_us, coalesce(k.person, '00000000-0000-0000-0000-000000000000')`
+  coalesce(k.made_by, ''), k.life_us, coalesce(k.person, '00000000-0000-0000-0000-000000000000'),
+  CASE WHEN k.person IS NOT NULL THEN (SELECT o.rules -> 'addresses' FROM avouch.organisation o WHERE o.tenant_id = k.tenant_id) END`
 
 const loadSQL = `SELECT ` + columns + ` FROM avouch.api_key k WHERE k.tenant_id = $1 AND k.key_id = $2`
 
@@ -24,7 +25,7 @@ func scan(row pgx.Row, more ...any) (k Key, err error) {
 	var life *int64
 	err = row.Scan(append([]any{&k.ID, &k.Kind, &k.Live, &k.Name, &k.Hint, &k.Scopes, &k.Resources, &k.Owners, &k.Metadata, &k.MonthlyQuota,
 		&k.CreatedAt, &expires, &disabled, &revoked, &k.Version, &k.GivenTo, &begins, &k.MaxUses, &k.RateLimits, &k.AllowedCIDRs, &k.Shares,
-		&k.Replaces, &k.ReplacedBy, &k.first, &leaked, &k.Noticed, &k.MadeBy, &life, &k.Person}, more...)...)
+		&k.Replaces, &k.ReplacedBy, &k.first, &leaked, &k.Noticed, &k.MadeBy, &life, &k.Person, &k.peoples}, more...)...)
 	if errors.Is(err, pgx.ErrNoRows) {
 		return k, problem.New(problem.Missing, "There is no such key.")
 	}

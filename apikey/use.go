@@ -49,8 +49,11 @@ func (u *Use) May(capability string) bool {
 	return slices.Contains(u.Scopes, capability) || slices.Contains(u.Scopes, tenantdb.Everything)
 }
 
-// AllowedFrom reports whether the key can be used from an address.
-func (k Key) AllowedFrom(a netip.Addr) bool { return allows(k.AllowedCIDRs, a) }
+// AllowedFrom reports whether the key can be used from an address. What a person made is the organisation's only where the person
+// may be, or it would be a way around the rules; but for a data key, which is its customer's.
+func (k Key) AllowedFrom(a netip.Addr) bool {
+	return allows(k.AllowedCIDRs, a) && (k.Kind == Data || allows(k.peoples, a))
+}
 
 // Spent is the problem of who uses a key of which a meter is spent. anew is when it can be used again, zero if waiting does not
 // help.

@@ -39,7 +39,7 @@ type rulesView struct {
 	IdleTimeout     int                 `json:"idle_timeout_seconds"`
 	SessionLifetime int                 `json:"session_lifetime_seconds"`
 	ProgramLifetime int                 `json:"program_lifetime_seconds" doc:"Of refresh tokens"`
-	Addresses       []netip.Prefix      `json:"addresses" nullable:"false" doc:"From where people may come; empty is from anywhere"`
+	Addresses       []netip.Prefix      `json:"addresses" nullable:"false" doc:"From where people may come, and keys that they made, but for data keys; empty is from anywhere"`
 	AccessAlgorithm string              `json:"access_algorithm" enum:"ES256,RS256"`
 	RetentionDays   int                 `json:"retention_days" doc:"0 is for ever"`
 	BreakGlass      glassView           `json:"break_glass"`

@@ -23,7 +23,7 @@ type Rules struct {
 	IdleTimeout     time.Duration       `json:"idle_timeout,omitempty"`     // after which a session that is not used ends
 	SessionLifetime time.Duration       `json:"session_lifetime,omitempty"` // of a browser
 	ProgramLifetime time.Duration       `json:"program_lifetime,omitempty"` // of a program's refresh tokens
-	Addresses       []netip.Prefix      `json:"addresses,omitempty"`        // from where its people may come; empty is from anywhere
+	Addresses       []netip.Prefix      `json:"addresses,omitempty"`        // from where its people may come, and keys that they made (apikey.Key.AllowedFrom); empty is from anywhere
 	AccessAlgorithm string              `json:"access_algorithm,omitempty"` // of access tokens: ES256 or RS256
 	RetentionDays   int                 `json:"retention_days,omitempty"`   // how long the log keeps its entries; 0 is for ever
 	BreakGlass      GlassRules          `json:"break_glass,omitzero"`

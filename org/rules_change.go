@@ -161,6 +161,7 @@ func (r *Room) UpdateRules(ctx context.Context, c tenantdb.Caller, ifMatch strin
 			}
 			out.takeMFA(before)
 		}
+		e.Alters = !slices.Equal(before.Addresses, out.Addresses) // keys that people made count from these alone
 		changed := changedRules(before, out.Rules)
 		if e.Private = append(e.Private, changed...); len(e.Private) == 0 {
 			return audit.Event{}, nil

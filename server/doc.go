@@ -31,8 +31,10 @@
 //     names: TestOpenToEverybody; what of it counts as a page or a document is only read, and the same for everybody:
 //     TestStaticIsTheSameForEverybody.
 //  12. What ends a session, a person or an organisation on one server, or takes a capability away, holds on every other with the
-//     answer, and what is given waits for a proof: TestEndedOnOneEndedOnBoth, TestGivenByAProof, TestOrganisationEndsOnBoth, TestAllowList, TestSessionsExpire,
-//     TestStreamEndsWithItsSession. What the rules say of sessions holds for those that are there: TestRulesReachSessions. Who is
-//     removed loses all of it in one entry: TestRemovalIsOneEntry.
-//  13. A page of another site changes nothing with somebody's cookie: TestOtherSitesGetNothing, TestCookies, TestNoFixation.
+//     answer, and what is given waits for a proof: TestEndedOnOneEndedOnBoth, TestGivenByAProof, TestOrganisationEndsOnBoth,
+//     TestAllowList, TestSessionsExpire, TestStreamEndsWithItsSession. What the rules say of sessions holds for those that are there:
+//     TestRulesReachSessions. Who is removed loses all of it in one entry: TestRemovalIsOneEntry.
+//  13. A page of another site changes nothing with somebody's cookie, and begins no sign-in: TestOtherSitesGetNothing,
+//     TestOtherSitesSendNothing, TestCookies, TestNoFixation.
+//  14. A key that a person made works from where the organisation lets people come: TestAllowListBindsKeysOfPeople.
 package server

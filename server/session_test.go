@@ -1,6 +1,7 @@
 package server
 
 import (
+	"context"
 	"crypto/tls"
 	"fmt"
 	"io"
@@ -258,6 +259,62 @@ func TestAllowList(t *testing.T) {
 	if e := p.entries(t, p.acme.id, "session.refused"); len(e) == 0 || e[0].field("reason") != "address" {
 		t.Errorf("the log has %+v", e)
 	}
+}
+
+// TestAllowListBindsKeysOfPeople: what somebody made where they may be is no way around the list; on both servers, with the answer,
+// in streams and in what a verification remembers. Keys that no person made, and those of the organisation's customers, are not
+// people's.
+func TestAllowListBindsKeysOfPeople(t *testing.T) {
+	t.Parallel()
+	p := newPair(t, func(c *Config) { c.TrustedProxies = []string{"127.0.0.1"} })
+	const inside, outside = "192.0.2.7", "198.51.100.9"
+	scopes := object{"name": "k", "kind": "service", "scopes": []string{"agents:read", "audit:read", "keys:write", "verify"}}
+	persons := p.acme.made(t, p.acme.owner, "/api/v1/keys", "key", scopes)
+	customers := p.acme.made(t, p.acme.owner, "/api/v1/keys", "key", object{"name": "k", "kind": "data"})
+	childs, _ := p.newKey(t, party{p.acme.id, persons}, object{"scopes": []string{"agents:read", "verify"}})
+	nobodys, _ := p.newKey(t, p.acme.party, object{"scopes": []string{"agents:read", "verify"}})
+	uses := func(what, key, from string, status int) {
+		t.Helper()
+		for _, n := range []*live{p.second, p.live} {
+			header := map[string]string{"X-Forwarded-For": from}
+			list := n.call(t, ask{Method: "GET", Path: "/api/v1/agents", Key: key, Header: header})
+			verified := n.call(t, ask{Method: "POST", Path: "/api/v1/keys/verify", Key: key, Header: header, Body: object{"key": customers, "address": outside}})
+			if list.Status != status || verified.Status != status || status == 200 && verified.text("code") != "VALID" {
+				t.Errorf("%s from %s: %d, verifies %d, want %d: %s", what, from, list.Status, verified.Status, status, verified.Raw)
+			}
+		}
+	}
+	for what, key := range map[string]string{"a person's key": persons, "one that came from it": childs, "nobody's": nobodys} {
+		uses(what, key, outside, http.StatusOK)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	r, err := p.second.request(ctx, ask{Method: "GET", Path: "/api/v1/audit/stream?from=0", Key: persons, Header: map[string]string{"X-Forwarded-For": outside}})
+	must(t, err)
+	stream, err := (&http.Client{}).Do(r)
+	must(t, err)
+	defer stream.Body.Close()
+	cookie, _ := p.acme.signed(t, p.acme.owner)
+	rule := func(addresses ...string) {
+		t.Helper()
+		header := p.fromPage(cookie)
+		header["X-Forwarded-For"] = inside
+		p.call(t, ask{Method: "PATCH", Path: "/api/v1/organisation/rules", Body: object{"addresses": append([]string{}, addresses...)}, Header: header}).want(t, http.StatusOK)
+	}
+	rule("192.0.2.0/24")
+	for what, key := range map[string]string{"a person's key": persons, "one that came from it": childs} {
+		uses(what, key, inside, http.StatusOK)
+		uses(what, key, outside, http.StatusUnauthorized)
+	}
+	uses("nobody's", nobodys, outside, http.StatusOK)
+	if e := p.entries(t, p.acme.id, "key.refused"); len(e) == 0 || e[0].field("reason") != "address" {
+		t.Errorf("the log has %+v", e)
+	}
+	if b, err := io.ReadAll(stream.Body); err != nil || !strings.Contains(string(b), "the credential no longer counts") {
+		t.Errorf("the stream ends with %v: %.300s", err, b)
+	}
+	rule()
+	uses("a person's key, without a list", persons, outside, http.StatusOK)
 }
 
 // TestSessionsExpire: by not being used, at the end of their life whatever is done, and by what the rules say now.

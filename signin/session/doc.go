@@ -19,7 +19,7 @@
 //  5. Nothing that a browser brings to a sign-in becomes its session or its known device: TestNothingPlantedBecomesASession,
 //     TestKnownDevices. A fresh proof replaces the cookie: TestProvedRotatesTheCookie.
 //  6. A request with two credentials is refused: TestTwoCredentials. One that a page of another site sent changes nothing:
-//     TestCrossSiteRequests. A database that is away signs nobody out: TestDatabaseDownIsNotSignedOut.
+//     TestCrossSiteRequests, server.TestOtherSitesSendNothing. A database that is away signs nobody out: TestDatabaseDownIsNotSignedOut.
 //  7. A person has at most 100 sessions, sees and ends their own, and nobody else's: TestMostSessions, TestOwnSessions, TestWhoAmI. Whoever
 //     may see members' sees where from only if they may end them, which takes all that the member may do: TestMembersSessions. Whoever is removed
 //     keeps none: TestEndEverythingOfAPerson, TestConnectionsEnd.
