@@ -17,7 +17,7 @@
 //     filter: TestUsers, TestApply, TestMembershipByAnyWay. Whatever is sent, nothing panics, and a failure is one of the
 //     standard's: TestParseFilter, TestParsePath, FuzzParsePath, FuzzApply.
 //  5. The bytes on the wire stay as directories know them, refusals too: TestUsers, TestGroups, TestDescribed, TestRefusals. Pages
-//     are bounded: TestFindUsers.
+//     are bounded: TestFindUsers. How much a directory may have is said: TestLimitsAreDocumented.
 //  6. Every change is in the log, names and addresses only in private, with the key as actor: TestUsers.
 //
 // A user has one address: userName, which emails repeats. What is not kept (departments, managers, passwords) is taken and
