@@ -12,6 +12,7 @@ import (
 	"github.com/avouch-dev/avouch/audit"
 	"github.com/avouch-dev/avouch/internal/secret"
 	"github.com/avouch-dev/avouch/keyring"
+	"github.com/avouch-dev/avouch/policy"
 	"github.com/avouch-dev/avouch/tenantdb"
 	"github.com/avouch-dev/avouch/trail"
 )
@@ -126,6 +127,10 @@ func (c *auditExport) exportDatabase(ctx context.Context, g *globals, at string,
 	if err != nil {
 		return misused("--tenant %w", err)
 	}
+	by, err := c.in(g, tenant)
+	if err != nil {
+		return err
+	}
 	public, err := url.Parse(c.PublicURL)
 	if err != nil || public.Host == "" {
 		return lacks("AVOUCH_PUBLIC_URL is not set to the installation's address: the log's name begins with its host")
@@ -143,8 +148,14 @@ func (c *auditExport) exportDatabase(ctx context.Context, g *globals, at string,
 		return lacks("the database cannot be opened: %w", err)
 	}
 	defer db.Close()
+	if c.Disclose && tenant != tenantdb.Platform {
+		glass := policy.NewGlass(policy.GlassConfig{DB: db, Ring: ring})
+		if err := db.Read(ctx, by, func(tx *tenantdb.ReadTx) error { return glass.Require(ctx, tx, by) }); err != nil {
+			return refusal(err)
+		}
+	}
 	room := trail.New(trail.Config{DB: db, Sealer: ring, Host: public.Host, Log: log})
-	_, err = room.Export(ctx, tenantdb.System(tenant, "avouch audit export"), create, trail.ExportOptions{Disclose: c.Disclose})
+	_, err = room.Export(ctx, by, create, trail.ExportOptions{Disclose: c.Disclose})
 	if errors.Is(err, context.Canceled) {
 		return err
 	}

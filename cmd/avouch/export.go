@@ -11,12 +11,13 @@ import (
 )
 
 type auditExport struct {
-	remote    `embed:""`
-	keys      `embed:""`
-	Dir       string `arg:"" help:"The directory to write: a new one, or an empty one."`
-	Tenant    string `placeholder:"ID" help:"Whose log. With AVOUCH_DATABASE_URL any organisation's; through the server it must be your own."`
-	Disclose  bool   `help:"Open private fields, so that the export may hold personal data. From the database only."`
-	PublicURL string `placeholder:"URL" env:"AVOUCH_PUBLIC_URL" help:"Where the installation is reached from outside. From the database only."`
+	remote       `embed:""`
+	keys         `embed:""`
+	operatorName `embed:""`
+	Dir          string `arg:"" help:"The directory to write: a new one, or an empty one."`
+	Tenant       string `placeholder:"ID" help:"Whose log. With AVOUCH_DATABASE_URL any organisation's; through the server it must be your own."`
+	Disclose     bool   `help:"Open private fields, so that the export may hold personal data. From the database only, behind a broken glass: avouch break-glass open."`
+	PublicURL    string `placeholder:"URL" env:"AVOUCH_PUBLIC_URL" help:"Where the installation is reached from outside. From the database only."`
 }
 
 // Help is shown under the usage.

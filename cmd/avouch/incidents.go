@@ -21,16 +21,15 @@ type whose struct {
 	Tenant string `placeholder:"TENANT-ID" help:"Of this organisation, and not of the installation."`
 }
 
-// operator is the operator, in that organisation.
-func (w whose) operator() (tenantdb.Caller, error) {
+func (w whose) tenant() (tenantdb.TenantID, error) {
 	if w.Tenant == "" {
-		return tenantdb.System(tenantdb.Platform, "operator"), nil
+		return tenantdb.Platform, nil
 	}
 	t, err := tenantdb.ParseTenantID(w.Tenant)
 	if err != nil {
-		return tenantdb.Caller{}, misused("%s is no organisation's id: %w", w.Tenant, err)
+		return t, misused("%s is no organisation's id: %w", w.Tenant, err)
 	}
-	return tenantdb.System(t, "operator"), nil
+	return t, nil
 }
 
 type incidentsList struct {
@@ -44,12 +43,12 @@ func (*incidentsList) Help() string {
 
 // Run lists open incidents.
 func (c *incidentsList) Run(ctx context.Context, g *globals) error {
-	by, err := c.operator()
+	t, err := c.tenant()
 	if err != nil {
 		return err
 	}
 	return operate(ctx, g, func(s *server.Server) error {
-		open, err := s.Incident.Open(ctx, by)
+		open, err := s.Incident.Open(ctx, tenantdb.System(t, "operator")) // which writes nothing
 		if err != nil {
 			return refusal(err)
 		}
@@ -85,8 +84,9 @@ func showIncident(g *globals, in incident.Incident) error {
 }
 
 type incidentsResolve struct {
-	whose `embed:""`
-	ID    string `arg:"" name:"incident-id" help:"Which."`
+	operatorName `embed:""`
+	whose        `embed:""`
+	ID           string `arg:"" name:"incident-id" help:"Which."`
 }
 
 // Help is the long text.
@@ -100,7 +100,11 @@ func (c *incidentsResolve) Run(ctx context.Context, g *globals) error {
 	if err != nil {
 		return misused("%s is no incident's id: %w", c.ID, err)
 	}
-	by, err := c.operator()
+	t, err := c.tenant()
+	if err != nil {
+		return err
+	}
+	by, err := c.in(g, t)
 	if err != nil {
 		return err
 	}

@@ -56,8 +56,9 @@ const operatorOnly = "For the operator, with the environment of the servers (AVO
 
 // orgsSuspend is `avouch organisations suspend`.
 type orgsSuspend struct {
-	Tenant string `arg:"" name:"tenant-id" help:"Whom."`
-	Reason string `required:"" help:"Why: the organisation reads it in its log."`
+	operatorName `embed:""`
+	Tenant       string `arg:"" name:"tenant-id" help:"Whom."`
+	Reason       string `required:"" help:"Why: the organisation reads it in its log."`
 }
 
 // Help is the long text.
@@ -67,12 +68,12 @@ func (*orgsSuspend) Help() string {
 
 // Run suspends an organisation.
 func (c *orgsSuspend) Run(ctx context.Context, g *globals) error {
-	t, err := tenantdb.ParseTenantID(c.Tenant)
+	by, err := c.organisation(g, c.Tenant)
 	if err != nil {
-		return misused("%s is no organisation's id: %w", c.Tenant, err)
+		return err
 	}
 	return operate(ctx, g, func(s *server.Server) error {
-		if err := s.Org.Suspend(ctx, tenantdb.System(t, "operator"), c.Reason); err != nil {
+		if err := s.Org.Suspend(ctx, by, c.Reason); err != nil {
 			return refusal(err)
 		}
 		return g.done(map[string]any{"tenant_id": c.Tenant, "status": "suspended"}, "The organisation is suspended.")
@@ -81,8 +82,9 @@ func (c *orgsSuspend) Run(ctx context.Context, g *globals) error {
 
 // orgsResume is `avouch organisations resume`.
 type orgsResume struct {
-	Tenant string `arg:"" name:"tenant-id" help:"Whom."`
-	Reason string `required:"" help:"Why: the organisation reads it in its log."`
+	operatorName `embed:""`
+	Tenant       string `arg:"" name:"tenant-id" help:"Whom."`
+	Reason       string `required:"" help:"Why: the organisation reads it in its log."`
 }
 
 // Help is the long text.
@@ -92,12 +94,12 @@ func (*orgsResume) Help() string {
 
 // Run resumes an organisation.
 func (c *orgsResume) Run(ctx context.Context, g *globals) error {
-	t, err := tenantdb.ParseTenantID(c.Tenant)
+	by, err := c.organisation(g, c.Tenant)
 	if err != nil {
-		return misused("%s is no organisation's id: %w", c.Tenant, err)
+		return err
 	}
 	return operate(ctx, g, func(s *server.Server) error {
-		if err := s.Org.Resume(ctx, tenantdb.System(t, "operator"), c.Reason); err != nil {
+		if err := s.Org.Resume(ctx, by, c.Reason); err != nil {
 			return refusal(err)
 		}
 		return g.done(map[string]any{"tenant_id": c.Tenant, "status": "active"}, "The organisation works again.")
@@ -113,7 +115,8 @@ type keyringCmd struct {
 
 // keyringRenew is `avouch keyring renew`.
 type keyringRenew struct {
-	Tenant string `arg:"" name:"tenant-id" help:"Whose."`
+	operatorName `embed:""`
+	Tenant       string `arg:"" name:"tenant-id" help:"Whose."`
 }
 
 // Help is the long text.
@@ -123,12 +126,12 @@ func (*keyringRenew) Help() string {
 
 // Run renews the secret.
 func (c *keyringRenew) Run(ctx context.Context, g *globals) error {
-	t, err := tenantdb.ParseTenantID(c.Tenant)
+	by, err := c.organisation(g, c.Tenant)
 	if err != nil {
-		return misused("%s is no organisation's id: %w", c.Tenant, err)
+		return err
 	}
 	return operate(ctx, g, func(s *server.Server) error {
-		version, err := s.Keys.RenewSecret(ctx, tenantdb.System(t, "operator"))
+		version, err := s.Keys.RenewSecret(ctx, by)
 		if err != nil {
 			return refusal(err)
 		}
@@ -139,8 +142,9 @@ func (c *keyringRenew) Run(ctx context.Context, g *globals) error {
 
 // keyringShred is `avouch keyring shred`.
 type keyringShred struct {
-	Tenant string `arg:"" name:"tenant-id" help:"Whose."`
-	Yes    bool   `required:"" help:"Yes, for good."`
+	operatorName `embed:""`
+	Tenant       string `arg:"" name:"tenant-id" help:"Whose."`
+	Yes          bool   `required:"" help:"Yes, for good."`
 }
 
 // Help is the long text.
@@ -150,12 +154,12 @@ func (*keyringShred) Help() string {
 
 // Run shreds the secret.
 func (c *keyringShred) Run(ctx context.Context, g *globals) error {
-	t, err := tenantdb.ParseTenantID(c.Tenant)
+	by, err := c.organisation(g, c.Tenant)
 	if err != nil {
-		return misused("%s is no organisation's id: %w", c.Tenant, err)
+		return err
 	}
 	return operate(ctx, g, func(s *server.Server) error {
-		revoked, err := s.Keys.Shred(ctx, tenantdb.System(t, "operator"))
+		revoked, err := s.Keys.Shred(ctx, by)
 		if err != nil {
 			return refusal(err)
 		}
@@ -204,7 +208,8 @@ func (c *orgsKey) Run(ctx context.Context, g *globals) error {
 
 // keyringRevoke is `avouch keyring revoke`.
 type keyringRevoke struct {
-	KID string `arg:"" name:"kid" help:"The key's id, as /.well-known/jwks.json and the header of tokens have it."`
+	operatorName `embed:""`
+	KID          string `arg:"" name:"kid" help:"The key's id, as /.well-known/jwks.json and the header of tokens have it."`
 }
 
 // Help is the long text.
@@ -214,8 +219,12 @@ func (*keyringRevoke) Help() string {
 
 // Run revokes a signing key.
 func (c *keyringRevoke) Run(ctx context.Context, g *globals) error {
+	by, err := c.in(g, tenantdb.Platform)
+	if err != nil {
+		return err
+	}
 	return operate(ctx, g, func(s *server.Server) error {
-		if err := s.RevokeSigningKey(ctx, tenantdb.System(tenantdb.Platform, "operator"), c.KID); err != nil {
+		if err := s.RevokeSigningKey(ctx, by, c.KID); err != nil {
 			return refusal(err)
 		}
 		return g.done(map[string]any{"kid": c.KID, "status": "revoked"}, "The key is revoked: no token that it signed is good any more.")

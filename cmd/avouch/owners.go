@@ -78,8 +78,9 @@ func inviteOwner(ctx context.Context, s *server.Server, by tenantdb.Caller, addr
 
 // orgsRegion is `avouch organisations region`.
 type orgsRegion struct {
-	Tenant string `arg:"" name:"tenant-id" help:"Whose."`
-	Region string `arg:"" help:"One of AVOUCH_REGIONS_FILE, or none."`
+	operatorName `embed:""`
+	Tenant       string `arg:"" name:"tenant-id" help:"Whose."`
+	Region       string `arg:"" help:"One of AVOUCH_REGIONS_FILE, or none."`
 }
 
 // Help is the long text.
@@ -89,16 +90,16 @@ func (*orgsRegion) Help() string {
 
 // Run sets the region.
 func (c *orgsRegion) Run(ctx context.Context, g *globals) error {
-	t, err := tenantdb.ParseTenantID(c.Tenant)
+	by, err := c.organisation(g, c.Tenant)
 	if err != nil {
-		return misused("%s is no organisation's id: %w", c.Tenant, err)
+		return err
 	}
 	region, words := c.Region, "The organisation is in the region "+c.Region+"."
 	if region == "none" {
 		region, words = "", "The organisation is in no region."
 	}
 	return operate(ctx, g, func(s *server.Server) error {
-		err := s.Org.SetRegion(ctx, tenantdb.System(t, "operator"), region)
+		err := s.Org.SetRegion(ctx, by, region)
 		if problem.Is(err, problem.Invalid) {
 			return misused("%s AVOUCH_REGIONS_FILE %s", problem.Of(err).Detail, c.known(s))
 		}
@@ -121,8 +122,9 @@ func (c *orgsRegion) known(s *server.Server) string {
 
 // orgsRestore is `avouch organisations restore`.
 type orgsRestore struct {
-	Tenant string `arg:"" name:"tenant-id" help:"Whom."`
-	Reason string `required:"" help:"Why: the organisation reads it in its log."`
+	operatorName `embed:""`
+	Tenant       string `arg:"" name:"tenant-id" help:"Whom."`
+	Reason       string `required:"" help:"Why: the organisation reads it in its log."`
 }
 
 // Help is the long text.
@@ -132,12 +134,11 @@ func (*orgsRestore) Help() string {
 
 // Run restores an organisation.
 func (c *orgsRestore) Run(ctx context.Context, g *globals) error {
-	t, err := tenantdb.ParseTenantID(c.Tenant)
+	by, err := c.organisation(g, c.Tenant)
 	if err != nil {
-		return misused("%s is no organisation's id: %w", c.Tenant, err)
+		return err
 	}
 	return operate(ctx, g, func(s *server.Server) error {
-		by := tenantdb.System(t, "operator")
 		o, err := s.Org.Get(ctx, by)
 		if err == nil && o.DeletedAt.IsZero() {
 			err = problem.New(problem.Conflict, "The organisation is not deleted.")

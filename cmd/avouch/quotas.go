@@ -39,9 +39,10 @@ func (a allowance) String() string {
 
 // orgsSet is `avouch organisations set`.
 type orgsSet struct {
-	Tenant string    `arg:"" name:"tenant-id" help:"Whose."`
-	Quota  allowance `name:"monthly-quota" required:"" placeholder:"N|unlimited" help:"Verifications a month: of the organisation's owner keys together, or of the service key of --key."`
-	Key    string    `placeholder:"KEY-ID" help:"One of its service keys, which have quotas of their own."`
+	operatorName `embed:""`
+	Tenant       string    `arg:"" name:"tenant-id" help:"Whose."`
+	Quota        allowance `name:"monthly-quota" required:"" placeholder:"N|unlimited" help:"Verifications a month: of the organisation's owner keys together, or of the service key of --key."`
+	Key          string    `placeholder:"KEY-ID" help:"One of its service keys, which have quotas of their own."`
 }
 
 // Help is the long text.
@@ -54,12 +55,12 @@ func (*orgsSet) Help() string {
 
 // Run sets a quota.
 func (c *orgsSet) Run(ctx context.Context, g *globals) error {
-	t, err := tenantdb.ParseTenantID(c.Tenant)
+	by, err := c.organisation(g, c.Tenant)
 	if err != nil {
-		return misused("%s is no organisation's id: %w", c.Tenant, err)
+		return err
 	}
 	return operate(ctx, g, func(s *server.Server) error {
-		by, whose := tenantdb.System(t, "operator"), "the organisation's owner keys"
+		whose := "the organisation's owner keys"
 		if c.Key == "" {
 			err = s.Org.SetQuota(ctx, by, c.Quota.most)
 		} else {
@@ -74,7 +75,7 @@ func (c *orgsSet) Run(ctx context.Context, g *globals) error {
 				TenantID string `json:"tenant_id"`
 				KeyID    string `json:"key_id,omitempty"`
 				Quota    *int64 `json:"monthly_quota"`
-			}{t.String(), c.Key, c.Quota.most})
+			}{by.Tenant().String(), c.Key, c.Quota.most})
 		}
 		_, err := fmt.Fprintf(g.Out, "Verifications with %s: %s.\n", whose, c.Quota)
 		return err
