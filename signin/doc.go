@@ -8,10 +8,11 @@
 // What it promises:
 //
 //  1. Whether there is an account, a password, or a right to come in cannot be told from an answer or its time: sign-in, recovery
-//     and invitations answer alike: server.TestStrangersLearnNothing, strangers.TestAccountsTakeAsLongSoak.
+//     and invitations answer alike: server.TestStrangersLearnNothing, strangers.TestAccountsTakeAsLongSoak,
+//     strangers.TestRestTakesAsLongSoak.
 //  2. Strangers may guess so often and no more, however many addresses they have; nobody who is known is kept out by that:
-//     TestGuessesRunOut, TestManyAtOnceAreNoWayAround, TestKnownDevicesGoOn, TestGuessModel, TestFullMemoryIsNoWayAround, strangers.TestGuessesSoak. Nor is who has
-//     a passkey or a mailed link: server.TestFloodKeepsNobodyOut.
+//     TestGuessesRunOut, TestManyAtOnceAreNoWayAround, TestKnownDevicesGoOn, TestGuessModel, TestFullMemoryIsNoWayAround, strangers.TestGuessesSoak,
+//     strangers.TestKnownDeviceInAFloodSoak. Nor is who has a passkey or a mailed link: server.TestFloodKeepsNobodyOut.
 //  3. Where a second factor is wanted there is no way around it: by recovery, by an invitation, by a provider that says nothing of
 //     one, by an attempt of somebody else: server.TestNoWayAroundTheFactor. Who comes by a mailed link cannot prove the same mailbox
 //     again, also not with the password that they set: server.TestMailboxCountsOnce, server.TestMailboxIsNoTwoFactors. Where a passkey

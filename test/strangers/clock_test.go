@@ -5,14 +5,17 @@ import (
 	"time"
 )
 
-// stillness is how long this process did not run although it could have, as on a machine that others use or that was frozen. What
-// is promised within seconds is promised of a machine that runs.
+// stillness is how long this process did not run because the machine stood: was frozen, or moved to another host. Only whole seconds
+// in a piece are that. Shorter gaps are made by hashes too, of which a measure is not to be rid.
 type stillness struct {
 	stood atomic.Int64
 	stop  chan struct{}
 }
 
-const beat = 10 * time.Millisecond
+const (
+	beat  = 10 * time.Millisecond
+	frost = time.Second
+)
 
 func watch() *stillness {
 	s := &stillness{stop: make(chan struct{})}
@@ -26,8 +29,8 @@ func watch() *stillness {
 			case <-tick.C:
 			}
 			now := time.Now()
-			if late := now.Sub(last) - 2*beat; late > 0 {
-				s.stood.Add(int64(late))
+			if gap := now.Sub(last); gap >= frost {
+				s.stood.Add(int64(gap))
 			}
 			last = now
 		}

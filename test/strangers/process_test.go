@@ -39,7 +39,12 @@ type process struct {
 	cmd *exec.Cmd
 	url string
 	log string
+
+	permits int // for hashes
 }
+
+// processors is how many a process may use: with many, no crowd of 200 would be too large.
+const processors = 2
 
 // serve starts it, waits until it listens, and ends it with the test.
 func (g ground) serve(t testing.TB) *process {
@@ -47,10 +52,10 @@ func (g ground) serve(t testing.TB) *process {
 	program, err := built()
 	must(t, err)
 	dir := t.TempDir()
-	p := &process{t: t, log: filepath.Join(dir, "stderr")}
+	p := &process{t: t, log: filepath.Join(dir, "stderr"), permits: processors - 1}
 	p.cmd = exec.Command(program, "serve", "--listen", "127.0.0.1:0", "--json")
 	p.cmd.Env = []string{
-		"PATH=" + os.Getenv("PATH"), "HOME=" + dir, "TMPDIR=" + os.TempDir(), "AVOUCH_DATABASE_URL=" + g.pg.URL, "AVOUCH_PLATFORM_KEY_FILE=" + g.keyFile(),
+		"PATH=" + os.Getenv("PATH"), fmt.Sprint("GOMAXPROCS=", processors), "HOME=" + dir, "TMPDIR=" + os.TempDir(), "AVOUCH_DATABASE_URL=" + g.pg.URL, "AVOUCH_PLATFORM_KEY_FILE=" + g.keyFile(),
 		"AVOUCH_KEY_STORE=" + g.keyStore(), "AVOUCH_PUBLIC_URL=" + publicURL, "AVOUCH_TENANT_QUOTA=-1", "AVOUCH_SERVICE_QUOTA=-1",
 	}
 	says, err := os.Create(p.log)
