@@ -238,7 +238,8 @@ func (ch Reconfigure) apply(n *Connection) error {
 	return nil
 }
 
-// Switch switches a connection on or off. When it is off, the sessions that began by it have ended.
+// Switch switches a connection on or off. When it is off, the sessions that began by it have ended; when it is on, those that began
+// without it of whoever must come by it. If that stops half way, switching it on again goes on.
 func (r *Room) Switch(ctx context.Context, c tenantdb.Caller, connection ID, on bool) (n Connection, err error) {
 	err = r.change(ctx, c, "Switch", func(tx *tenantdb.Tx) (audit.Event, error) {
 		if n, err = r.load(ctx, &tx.ReadTx, connection); err != nil || n.Enabled == on {
@@ -258,7 +259,28 @@ func (r *Room) Switch(ctx context.Context, c tenantdb.Caller, connection ID, on 
 		e.Public = append(e.Public, field("sessions", fmt.Sprint(ended)))
 		return e, switchConnection(ctx, tx, n)
 	})
+	if err == nil && on {
+		err = r.enforceAll(ctx, c, n.ID)
+	}
 	return n, err
+}
+
+// enforceAll enforces each domain that leads to a connection.
+func (r *Room) enforceAll(ctx context.Context, c tenantdb.Caller, connection ID) error {
+	var lead []Domain
+	err := r.cfg.DB.Read(ctx, c, func(tx *tenantdb.ReadTx) (err error) {
+		lead, err = domainsOf(ctx, tx, connection)
+		return err
+	})
+	for _, d := range lead {
+		if err == nil {
+			err = r.enforce(ctx, c, d)
+		}
+	}
+	if err != nil {
+		return fmt.Errorf("sso.enforceAll: %w", err)
+	}
+	return nil
 }
 
 // Disconnect removes a connection, and whom its provider knows. Its domains must have been given to another, or removed.

@@ -137,6 +137,9 @@ func (r *Room) Prove(ctx context.Context, c tenantdb.Caller, name string) (d Dom
 		}
 		return d.event("domain.proved"), updateDomain(ctx, tx, d, r.instant())
 	})
+	if err == nil { // while it was lost, passwords began sessions
+		err = r.enforce(ctx, c, d)
+	}
 	return d, err
 }
 
@@ -201,10 +204,22 @@ func (r *Room) SetDomain(ctx context.Context, c tenantdb.Caller, name string, ch
 		}
 		return d.event("domain.changed", field("connection", d.Connection.String())), updateDomain(ctx, tx, d, time.Time{})
 	})
-	if err == nil && d.Required {
-		_, err = r.endOthers(ctx, c, d)
+	if err == nil {
+		err = r.enforce(ctx, c, d)
 	}
 	return d, err
+}
+
+// enforce ends the sessions that a domain does not allow, from whenever its connection was not required of its people.
+func (r *Room) enforce(ctx context.Context, c tenantdb.Caller, d Domain) error {
+	if !d.Required || d.ProvedAt.IsZero() || d.Connection.IsZero() {
+		return nil
+	}
+	if n, err := r.connection(ctx, c.Tenant(), d.Connection); err != nil || !n.Enabled {
+		return err
+	}
+	_, err := r.endOthers(ctx, c, d)
+	return err
 }
 
 // The people whose sessions end in one commit.

@@ -208,3 +208,42 @@ func TestRequired(t *testing.T) {
 	_, err = s.rooms[0].SetDomain(t.Context(), s.owner, "acme.example", Redirect{Required: new(true)})
 	want(t, err, "conflict", "by a connection that is switched off")
 }
+
+// TestRequiredAgain: what password began while nobody could come by the connection ends when it is required again.
+func TestRequiredAgain(t *testing.T) {
+	t.Parallel()
+	s := open(t)
+	grace, bob := s.member(t, s.acme, "grace@acme.example"), s.member(t, s.acme, "bob@elsewhere.example")
+	begin := func() {
+		for _, p := range []PersonID{grace, bob, s.ada} {
+			s.session(t, p, ID{})
+		}
+	}
+	ended := func(what string, want string) {
+		t.Helper()
+		if s.live(t, grace) != "0" || s.live(t, bob) != want || s.live(t, s.ada) != want {
+			t.Errorf("%s: live: grace %s, bob %s, ada %s", what, s.live(t, grace), s.live(t, bob), s.live(t, s.ada))
+		}
+	}
+	_, err := s.rooms[0].SetDomain(t.Context(), s.owner, "acme.example", Redirect{Required: new(true)})
+	must(t, err)
+	_, err = s.rooms[0].Switch(t.Context(), s.owner, s.conn.ID, false)
+	must(t, err)
+	begin()
+	_, err = s.rooms[1].Switch(t.Context(), s.owner, s.conn.ID, true)
+	must(t, err)
+	ended("switched on again", "1")
+	d, err := s.rooms[0].GetDomain(t.Context(), s.owner, "acme.example")
+	must(t, err)
+	s.dns.set(d.Record(), "gone")
+	for range 3 {
+		s.wait(recheckAfter)
+		must(t, s.rooms[0].Recheck(t.Context(), tenantdb.System(s.acme, "test")))
+	}
+	begin()
+	s.dns.set(d.Record(), d.Token)
+	if d, err = s.rooms[1].Prove(t.Context(), s.caller(s.acme, s.ada, 0, tenantdb.Everything), d.Name); err != nil || !d.Required {
+		t.Fatalf("%+v, %v", d, err)
+	}
+	ended("proved again", "2")
+}
