@@ -29,7 +29,8 @@
 //  8. Secrets are sealed, never shown, and sent to no other provider than they were given for: TestConnections.
 //  9. Providers in our own networks are not asked, and what is said does not tell whether one is there:
 //     TestProvidersOfOurOwnNetworkAreNotAsked, outbound.TestOnlyPublicAddressesAreDialled.
-//  10. A connection that is switched off or removed has no sessions from the acknowledgement on: TestSwitchedOff. When whoever
+//  10. A connection that is switched off or removed has no sessions from the acknowledgement on: TestSwitchedOff. Nor does it
+//     admit or link who is under way then, and no more does one that was changed: TestChangedMeanwhile. When whoever
 //     configured it leaves or loses the right to, it works on, the owners are told, and it is listed with a warning: TestEnd. Whoever
 //     was removed here is admitted no more, but by an invitation or a directory: the provider may know nothing of it. TestEnd,
 //     e2e.TestProviders
@@ -37,7 +38,8 @@
 //     TestNormalDomain, FuzzNormalDomain. Whoever proved it first has it, until the record is gone for two weeks; DNS that does not
 //     answer changes nothing: TestFirstProverHasIt, TestRecordComesBack.
 //  12. Where a domain requires its connection, other sessions of its people end, and none begin (signin asks Required); owners keep
-//     password and second factor, lest a provider that fails shuts everybody out: TestRequired.
+//     password and second factor, lest a provider that fails shuts everybody out: TestRequired. What began while it was required of
+//     nobody, because the connection was off or the domain lost, ends when it is again: TestRequiredAgain.
 //  13. Beginning to sign in tells which domains have a connection, which is public knowledge, and nothing about people:
 //     TestStartTellsNothing.
 //

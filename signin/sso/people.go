@@ -32,6 +32,9 @@ func (r *Room) resolve(ctx context.Context, c tenantdb.Caller, n Connection, fl 
 		return PersonID{}, fmt.Errorf("sso.resolve: %w", err)
 	}
 	err = r.cfg.DB.ChangeAll(ctx, c, func(tx *tenantdb.Tx) (events []audit.Event, err error) {
+		if err := unchanged(ctx, &tx.ReadTx, n); err != nil {
+			return nil, err
+		}
 		person, err = findIdentity(ctx, &tx.ReadTx, n.ID, g.identity)
 		switch {
 		case err != nil:
@@ -62,6 +65,16 @@ func (r *Room) resolve(ctx context.Context, c tenantdb.Caller, n Connection, fl 
 		return PersonID{}, fmt.Errorf("sso.resolve: %w", err)
 	}
 	return person, nil
+}
+
+// unchanged refuses a connection that was switched off, changed or removed while its provider answered: nobody is admitted or linked
+// by what it was.
+func unchanged(ctx context.Context, tx *tenantdb.ReadTx, n Connection) error {
+	now, err := findConnection(ctx, tx, n.ID)
+	if problem.Is(err, problem.Missing) || err == nil && (!now.Enabled || now.Version != n.Version) {
+		return refuse(ReasonOff)
+	}
+	return err
 }
 
 // believed refuses a provider's word about who may do more than whoever chose the provider: somebody who was given more since they

@@ -13,7 +13,7 @@ type Reason string
 const (
 	ReasonState      Reason = "state"      // not begun in this browser, or too long ago
 	ReasonReplay     Reason = "replay"     // brought back before
-	ReasonOff        Reason = "off"        // the connection is switched off, or another one
+	ReasonOff        Reason = "off"        // the connection is switched off, or was changed meanwhile
 	ReasonProvider   Reason = "provider"   // it does not answer as it should
 	ReasonDeclined   Reason = "declined"   // it says that it did not sign the person in
 	ReasonIssuer     Reason = "issuer"     // the answer is another provider's
@@ -57,7 +57,7 @@ func (r *Refusal) Unwrap() error {
 	case ReasonState, ReasonReplay:
 		says = "This sign-in was not begun in this browser, took too long, or was brought back before. Begin again at the sign-in page."
 	case ReasonOff:
-		says = "The connection to your organisation's identity provider is switched off."
+		says = "The connection to your organisation's identity provider is switched off, or was changed just now. Begin again, or ask your administrator."
 	case ReasonDeclined:
 		says = "Your organisation's identity provider did not sign you in. Try again, or ask your administrator."
 	case ReasonStale:
