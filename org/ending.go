@@ -110,9 +110,10 @@ func (r *Room) Delete(ctx context.Context, c tenantdb.Caller, confirm, reason st
 	return o, nil
 }
 
-// Restore undoes Delete, until the keys are destroyed. by is as in Suspend.
+// Restore undoes Delete, until the keys are destroyed. What others have taken since stays theirs (Config.Restored). by is as in
+// Suspend.
 func (r *Room) Restore(ctx context.Context, by tenantdb.Caller, reason string) error {
-	return r.operate(ctx, by, "organisation.restored", reason, func(o *Organisation) ([]audit.Field, bool, error) {
+	return r.operate(ctx, by, "organisation.restored", reason, func(tx *tenantdb.Tx, o *Organisation) (public []audit.Field, _ bool, err error) {
 		if !o.ShreddedAt.IsZero() {
 			return nil, false, problem.New(problem.Conflict, "The organisation's keys are destroyed: nothing brings it back.")
 		}
@@ -122,8 +123,11 @@ func (r *Room) Restore(ctx context.Context, by tenantdb.Caller, reason string) e
 				o.SuspendedAt = time.Time{}
 			}
 			o.DeletedAt = time.Time{}
+			if r.cfg.Restored != nil {
+				public, err = r.cfg.Restored(ctx, tx)
+			}
 		}
-		return nil, changed, nil
+		return public, changed, err
 	})
 }
 
@@ -132,7 +136,7 @@ func (r *Room) SetRegion(ctx context.Context, by tenantdb.Caller, region string)
 	if err := r.checkRegion(region); err != nil {
 		return err
 	}
-	return r.operate(ctx, by, "organisation.region_changed", "", func(o *Organisation) ([]audit.Field, bool, error) {
+	return r.operate(ctx, by, "organisation.region_changed", "", func(_ *tenantdb.Tx, o *Organisation) ([]audit.Field, bool, error) {
 		before := o.Region
 		o.Region = region
 		return []audit.Field{field("region", region), field("before", before)}, before != region, nil

@@ -28,7 +28,7 @@ func (r *Room) suspension(ctx context.Context, by tenantdb.Caller, typ, reason s
 	if by.Tenant() == tenantdb.Platform {
 		return problem.New(problem.Invalid, "The installation's own organisation cannot be suspended.")
 	}
-	return r.operate(ctx, by, typ, reason, func(o *Organisation) ([]audit.Field, bool, error) {
+	return r.operate(ctx, by, typ, reason, func(_ *tenantdb.Tx, o *Organisation) ([]audit.Field, bool, error) {
 		if !o.DeletedAt.IsZero() {
 			return nil, false, problem.New(problem.Conflict, "The organisation is deleted: it can be restored until its keys are destroyed.")
 		}
@@ -47,7 +47,7 @@ func (r *Room) SetQuota(ctx context.Context, by tenantdb.Caller, monthly *int64)
 	case monthly != nil && *monthly < 0:
 		return problem.New(problem.Invalid, "The quota is below zero.")
 	}
-	return r.operate(ctx, by, "organisation.quota_changed", "", func(o *Organisation) ([]audit.Field, bool, error) {
+	return r.operate(ctx, by, "organisation.quota_changed", "", func(_ *tenantdb.Tx, o *Organisation) ([]audit.Field, bool, error) {
 		before, after := quota(o.MonthlyQuota), quota(monthly)
 		o.MonthlyQuota = monthly
 		return []audit.Field{{Name: "monthly_quota", Value: after}, {Name: "before", Value: before}}, after != before, nil
@@ -55,7 +55,7 @@ func (r *Room) SetQuota(ctx context.Context, by tenantdb.Caller, monthly *int64)
 }
 
 // operate makes an operator's change, which alters decisions, unless it changes nothing.
-func (r *Room) operate(ctx context.Context, by tenantdb.Caller, typ, reason string, change func(*Organisation) (public []audit.Field, changed bool, err error)) error {
+func (r *Room) operate(ctx context.Context, by tenantdb.Caller, typ, reason string, change func(*tenantdb.Tx, *Organisation) (public []audit.Field, changed bool, err error)) error {
 	switch {
 	case by.Actor().Kind != audit.ActorSystem:
 		return problem.New(problem.Denied, "Only the operator does this with organisations.")
@@ -75,7 +75,7 @@ func (r *Room) operate(ctx context.Context, by tenantdb.Caller, typ, reason stri
 			if err != nil {
 				return audit.Event{}, err
 			}
-			public, changed, err := change(&o)
+			public, changed, err := change(tx, &o)
 			if err != nil || !changed {
 				return audit.Event{}, err
 			}

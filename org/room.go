@@ -55,6 +55,9 @@ type Config struct {
 	KeyHolds func(ctx context.Context, tx *tenantdb.ReadTx, key string) (capabilities []string, err error)
 	// RoleUsed counts what uses a role in other rooms; nil is nothing.
 	RoleUsed func(ctx context.Context, tx *tenantdb.ReadTx, role string) (int, error)
+	// Restored lets go of what somebody else has taken since the organisation was deleted, and says in the entry what that was; nil
+	// is nothing.
+	Restored func(ctx context.Context, tx *tenantdb.Tx) (public []audit.Field, err error)
 	// Lasts says whether a session is in force still; nil believes that all are.
 	Lasts func(ctx context.Context, tx *tenantdb.ReadTx, session string) (bool, error)
 	Now   func() time.Time // nil is time.Now

@@ -243,6 +243,11 @@ func (s *Server) roleUsed(ctx context.Context, tx *tenantdb.ReadTx, role string)
 	return s.SSO.RoleUsed(ctx, tx, role)
 }
 
+// restored lets go of the domains that others have proved since.
+func (s *Server) restored(ctx context.Context, tx *tenantdb.Tx) ([]audit.Field, error) {
+	return s.SSO.Restored(ctx, tx)
+}
+
 // sessionLasts says whether a session is in force, of which another room knows the id alone.
 func (s *Server) sessionLasts(ctx context.Context, tx *tenantdb.ReadTx, id string) (bool, error) {
 	of, err := session.ParseID(id)

@@ -36,7 +36,8 @@
 //     e2e.TestProviders
 //  11. A domain is proved by a record in DNS, looked for again every week; public suffixes are nobody's: TestDomains,
 //     TestNormalDomain, FuzzNormalDomain. Whoever proved it first has it, until the record is gone for two weeks; DNS that does not
-//     answer changes nothing: TestFirstProverHasIt, TestRecordComesBack.
+//     answer changes nothing: TestFirstProverHasIt, TestRecordComesBack. Who is deleted has none; what others proved meanwhile, a
+//     restored organisation does not take back: TestRestoredTakesNothingBack.
 //  12. Where a domain requires its connection, other sessions of its people end, and none begin (signin asks Required); owners keep
 //     password and second factor, lest a provider that fails shuts everybody out: TestRequired. What began while it was required of
 //     nobody, because the connection was off or the domain lost, ends when it is again: TestRequiredAgain.

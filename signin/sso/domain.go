@@ -388,6 +388,21 @@ func (r *Room) rechecked(ctx context.Context, c tenantdb.Caller, d Domain, there
 	})
 }
 
+// Restored lets go of the domains that others have proved while the organisation was deleted (org.Config.Restored): its earlier proof
+// would win again. What is let go can be proved anew, as anybody's can.
+func (r *Room) Restored(ctx context.Context, tx *tenantdb.Tx) ([]audit.Field, error) {
+	lost, err := letGo(ctx, tx)
+	if err != nil {
+		return nil, fmt.Errorf("sso.Restored: %w", err)
+	}
+	for _, name := range lost {
+		if err := r.cfg.Tell(ctx, tx, Notice{Kind: NoticeDomainLost, Domain: name}); err != nil {
+			return nil, fmt.Errorf("sso.Restored: %w", err)
+		}
+	}
+	return []audit.Field{field("domains_lost", fmt.Sprint(len(lost)))}, nil
+}
+
 // Owns says whether the organisation has proved a domain, and which roles new people of it get from whoever configured its
 // connection: none without one.
 func (r *Room) Owns(ctx context.Context, tx *tenantdb.ReadTx, domain string) (roles []string, owned bool, err error) {

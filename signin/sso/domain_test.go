@@ -247,3 +247,36 @@ func TestRequiredAgain(t *testing.T) {
 	}
 	ended("proved again", "2")
 }
+
+// TestRestoredTakesNothingBack: whoever proved a domain while its organisation was deleted keeps it; the others come back.
+func TestRestoredTakesNothingBack(t *testing.T) {
+	t.Parallel()
+	s := open(t)
+	s.prove(t, "labs.example", s.conn.ID)
+	s.wait(time.Minute)
+	owner := s.caller(s.acme, s.ada, 0, tenantdb.Everything)
+	_, err := s.people.Delete(t.Context(), owner, "Acme", "")
+	must(t, err)
+	globex := s.Tenant(t, "Globex")
+	theirs := s.caller(globex, s.member(t, globex, "boss@globex.example", org.RoleOwner), 0, tenantdb.Everything)
+	d, err := s.rooms[0].AddDomain(t.Context(), theirs, "acme.example", ID{})
+	must(t, err)
+	s.dns.set(d.Record(), d.Token)
+	_, err = s.rooms[0].Prove(t.Context(), theirs, "acme.example")
+	must(t, err)
+	must(t, s.people.Restore(t.Context(), tenantdb.System(s.acme, "operator"), "they came back"))
+	for name, want := range map[string]tenantdb.TenantID{"acme.example": globex, "labs.example": s.acme} {
+		if has, err := s.rooms[0].holder(t.Context(), name); err != nil || has != want {
+			t.Errorf("%s is %s's, not %s's: %v", name, has, want, err)
+		}
+		if d, err := s.rooms[0].GetDomain(t.Context(), owner, name); err != nil || d.ProvedAt.IsZero() != (want == globex) {
+			t.Errorf("%+v, %v", d, err)
+		}
+	}
+	if e := s.OfType(t, s.acme, "organisation.restored"); len(e) != 1 || e[0].Field("domains_lost") != "1" {
+		t.Errorf("%+v", e)
+	}
+	if told := (Notice{Kind: NoticeDomainLost, Domain: "acme.example"}); !slices.Equal(s.told, []Notice{told}) {
+		t.Errorf("told %+v", s.told)
+	}
+}

@@ -67,7 +67,8 @@ func openWith(t *testing.T, alg jose.SignatureAlgorithm) *scene {
 	d := doortest.Open(t)
 	d.Install(t)
 	s := &scene{Door: d, now: time.Now().UTC().Truncate(time.Second), dns: newDNS(t)}
-	s.people = org.New(org.Config{DB: d.DB, Ring: d.Ring, Now: s.clock, Link: func(context.Context, *tenantdb.Tx, string, [16]byte, time.Duration) (string, error) { return "", nil }})
+	s.people = org.New(org.Config{DB: d.DB, Ring: d.Ring, Now: s.clock, Restored: func(ctx context.Context, tx *tenantdb.Tx) ([]audit.Field, error) { return s.rooms[1].Restored(ctx, tx) },
+		Link: func(context.Context, *tenantdb.Tx, string, [16]byte, time.Duration) (string, error) { return "", nil }})
 	s.acme = d.Tenant(t, "Acme")
 	s.ada = s.member(t, s.acme, "ada@acme.example", org.RoleOwner)
 	s.owner = s.caller(s.acme, s.ada, 0, tenantdb.Everything)

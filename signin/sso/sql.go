@@ -158,6 +158,15 @@ func lookupDomain(ctx context.Context, db *tenantdb.DB, name string) (t tenantdb
 	return t, connection, db.Lookup(ctx, lookupDomainSQL, []any{name}, &t, &connection)
 }
 
+const letGoSQL = `UPDATE avouch.domain d SET proved_at = NULL, lapsed_at = NULL WHERE d.tenant_id = $1 AND d.proved_at IS NOT NULL
+  AND EXISTS (SELECT FROM avouch.lookup_domain(d.domain) h WHERE h.tenant_id <> $1)
+RETURNING d.domain`
+
+// letGo ends the proofs of domains that another organisation has, and says of which.
+func letGo(ctx context.Context, tx *tenantdb.Tx) ([]string, error) {
+	return all(ctx, &tx.ReadTx, pgx.RowTo[string], letGoSQL, tx.Tenant())
+}
+
 const lookupConnectionSQL = `SELECT coalesce(avouch.lookup_connection($1), '00000000-0000-0000-0000-000000000000')`
 
 func lookupConnection(ctx context.Context, db *tenantdb.DB, connection ID) (t tenantdb.TenantID, err error) {
