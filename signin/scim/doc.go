@@ -8,7 +8,7 @@
 //
 //  1. It takes no account: nobody without a directory is changed; no address is changed of who has a password or a second factor or
 //     governs, nor into a domain that is not the organisation's; other organisations are not there: TestAccountsAreNotTaken,
-//     TestAdopt.
+//     TestAdopt. Whom a connection admitted is no different: TestWhoCameByAProviderIsNotTheDirectorys.
 //  2. It gives no roles: what a group of the directory may do is for administrators to say, and it takes in only those about whom
 //     the directory decides. It makes no owner, and ends not the last one: TestGroups, TestLastOwner, TestAccountsAreNotTaken.
 //  3. Who is suspended has no session from the acknowledgement on; whom an administrator suspended, a directory does not resume:

@@ -12,14 +12,14 @@ import (
 	"github.com/avouch-dev/avouch/tenantdb"
 )
 
-const findMemberSQL = `SELECT p.person_id, p.managed_by IS NOT NULL, p.created_at, p.suspended_at, p.directory_suspended_at, p.version,
+const findMemberSQL = `SELECT p.person_id, p.managed_by IS NOT DISTINCT FROM $3, p.created_at, p.suspended_at, p.directory_suspended_at, p.version,
   EXISTS (SELECT FROM avouch.password w WHERE w.tenant_id = p.tenant_id AND w.person_id = p.person_id)
   OR EXISTS (SELECT FROM avouch.factor f WHERE f.tenant_id = p.tenant_id AND f.person_id = p.person_id)
 FROM avouch.person p WHERE p.tenant_id = $1 AND p.person_id = $2 AND p.removed_at IS NULL`
 
 func findMember(ctx context.Context, tx *tenantdb.ReadTx, id PersonID) (m member, err error) {
 	var suspended, paused *time.Time
-	err = tx.QueryRow(ctx, findMemberSQL, tx.Tenant(), id).Scan(&m.id, &m.managed, &m.created, &suspended, &paused, &m.version, &m.owns)
+	err = tx.QueryRow(ctx, findMemberSQL, tx.Tenant(), id, Directory).Scan(&m.id, &m.managed, &m.created, &suspended, &paused, &m.version, &m.owns)
 	if errors.Is(err, pgx.ErrNoRows) {
 		return m, problem.New(problem.Missing, "There is no such person.")
 	}
@@ -65,15 +65,15 @@ func single(ctx context.Context, tx *tenantdb.ReadTx, sql, arg string) (p Person
 }
 
 const (
-	listMembersSQL  = `SELECT person_id FROM avouch.person WHERE tenant_id = $1 AND removed_at IS NULL AND managed_by IS NOT NULL ORDER BY person_id OFFSET $2 LIMIT $3`
-	countMembersSQL = `SELECT count(*) FROM avouch.person WHERE tenant_id = $1 AND removed_at IS NULL AND managed_by IS NOT NULL`
+	listMembersSQL  = `SELECT person_id FROM avouch.person WHERE tenant_id = $1 AND removed_at IS NULL AND managed_by = $2 ORDER BY person_id OFFSET $3 LIMIT $4`
+	countMembersSQL = `SELECT count(*) FROM avouch.person WHERE tenant_id = $1 AND removed_at IS NULL AND managed_by = $2`
 )
 
 func listMembers(ctx context.Context, tx *tenantdb.ReadTx, skip, most int) (ids []PersonID, total int, err error) {
-	if err := tx.QueryRow(ctx, countMembersSQL, tx.Tenant()).Scan(&total); err != nil {
+	if err := tx.QueryRow(ctx, countMembersSQL, tx.Tenant(), Directory).Scan(&total); err != nil {
 		return nil, 0, err
 	}
-	ids, err = all[PersonID](ctx, tx, listMembersSQL, tx.Tenant(), skip, most)
+	ids, err = all[PersonID](ctx, tx, listMembersSQL, tx.Tenant(), Directory, skip, most)
 	return ids, total, err
 }
 
@@ -174,8 +174,8 @@ func deleteGroup(ctx context.Context, tx *tenantdb.Tx, which org.GroupID) error 
 }
 
 func countManaged(ctx context.Context, tx *tenantdb.ReadTx, people []PersonID) (n int, err error) {
-	const sql = `SELECT count(*) FROM avouch.person WHERE tenant_id = $1 AND person_id = ANY ($2) AND removed_at IS NULL AND managed_by IS NOT NULL`
-	return n, tx.QueryRow(ctx, sql, tx.Tenant(), people).Scan(&n)
+	const sql = `SELECT count(*) FROM avouch.person WHERE tenant_id = $1 AND person_id = ANY ($2) AND removed_at IS NULL AND managed_by = $3`
+	return n, tx.QueryRow(ctx, sql, tx.Tenant(), people, Directory).Scan(&n)
 }
 
 func insertMembers(ctx context.Context, tx *tenantdb.Tx, which org.GroupID, people []PersonID) (int64, error) {

@@ -14,7 +14,7 @@ import (
 // member is a person as the directory's side sees one.
 type member struct {
 	id                 PersonID
-	managed            bool // a directory or a connection decides about the person
+	managed            bool // a directory decides about the person, and not the connection that admitted them
 	created            time.Time
 	suspended, paused  time.Time // when, and when by the directory
 	version            int64

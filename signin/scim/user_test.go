@@ -409,3 +409,37 @@ func TestDescribed(t *testing.T) {
 		t.Errorf("%d %s", a.Status, a.Raw)
 	}
 }
+
+// TestWhoCameByAProviderIsNotTheDirectorys: a connection that admitted somebody is no directory, so any key with scim:write decides
+// about them no more than about whoever was invited, until an administrator lets it.
+func TestWhoCameByAProviderIsNotTheDirectorys(t *testing.T) {
+	t.Parallel()
+	s := open(t)
+	grace := s.member(t, s.acme, "grace@acme.example", org.RoleMember)
+	must(t, s.DB.Change(t.Context(), tenantdb.System(s.acme, "test"), func(tx *tenantdb.Tx) (audit.Event, error) {
+		_, err := tx.Exec(t.Context(), `UPDATE avouch.person SET managed_by = gen_random_uuid() WHERE tenant_id = $1 AND person_id = $2`, tx.Tenant(), grace)
+		return audit.Event{Type: "test.admitted"}, err
+	}))
+	refused := func(method string, body any) {
+		t.Helper()
+		if a := s.ask(t, method, "/Users/"+grace.String(), body); a.Status != 403 {
+			t.Errorf("%s: %d %s", method, a.Status, a.Raw)
+		}
+	}
+	refused("PUT", map[string]any{"userName": "mine@acme.example"})
+	refused("PUT", map[string]any{"userName": "grace@acme.example", "active": false})
+	refused("DELETE", nil)
+	if a := s.ask(t, "POST", "/Groups", map[string]any{"displayName": "G", "members": []any{map[string]any{"value": grace.String()}}}); a.Status != 400 {
+		t.Errorf("into a group of the directory's: %d %s", a.Status, a.Raw)
+	}
+	if a := s.ask(t, "GET", "/Users", nil); a.Status != 200 || !strings.Contains(a.Raw, `"totalResults":0`) {
+		t.Errorf("listed: %d %s", a.Status, a.Raw)
+	}
+	adopt := doortest.Request{Method: "PUT", Path: "/api/v1/people/" + grace.String() + "/directory", Body: map[string]any{"managed": true}}
+	if a := doortest.Call(t, s.as(s.owner), adopt); a.Status != 204 {
+		t.Errorf("adopted: %d %s", a.Status, a.Raw)
+	}
+	if a := s.ask(t, "PUT", "/Users/"+grace.String(), map[string]any{"userName": "grace@acme.example", "active": false}); a.Status != 200 {
+		t.Errorf("afterwards: %d %s", a.Status, a.Raw)
+	}
+}
