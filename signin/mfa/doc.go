@@ -8,8 +8,9 @@
 //  2. A code of an app counts in its step and one beside, and only after the last that counted: TestTOTP, otp.TestSkew. A code
 //     that was sent counts for its attempt while it is the last and ten minutes old at most: TestSentCodes.
 //  3. Guesses run out: five in an attempt or an enrolment (MaxTries), and MostGuesses of one person in a day on all servers,
-//     of which the person is told; passkeys and recovery codes still count then: TestGuessesRunOut, TestEnrolmentsEnd. So do
-//     codes to be sent: TestSendingsRunOut, TestSentCodes; and text messages of one organisation in a day: TestTextsOfTheDay.
+//     of which the person is told; passkeys and recovery codes still count then: TestGuessesRunOut, TestEnrolmentsEnd. Sign-ins that
+//     wait are no enrolments: TestSignInsAreNoEnrolments. So do codes to be sent: TestSendingsRunOut, TestSentCodes; and text messages of
+//     one organisation in a day: TestTextsOfTheDay.
 //  4. Codes that are sent are in no row, log or job; seeds, numbers and names are sealed under the person's own key, in their
 //     place, and end with it: TestNothingIsInTheClear, TestErasure. None is sent late: TestLateCodesAreNotSent.
 //     Where none can be sent, that is said at once: TestWhatIsNotSent.

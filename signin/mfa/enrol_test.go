@@ -310,3 +310,21 @@ func TestNothingIsInTheClear(t *testing.T) {
 		t.Error("an enrolment prints its secret")
 	}
 }
+
+// TestSignInsAreNoEnrolments: whoever has the password begins sign-ins that wait for a first factor; they leave room for enrolments.
+func TestSignInsAreNoEnrolments(t *testing.T) {
+	t.Parallel()
+	f := open(t)
+	f.exec(t, `INSERT INTO avouch.attempt (tenant_id, digest, person_id, purpose, proofs, created_at, expires_at)
+		SELECT $1, sha256(n::text::bytea), $2, 'enrol', '{password}', now(), now() + interval '1 day' FROM generate_series(1, $3::int) n`, f.tenant, f.ada, mostWaiting)
+	begin := func() error {
+		_, err := f.room.Begin(t.Context(), f.as(f.ada, "password", MethodEnrol), Wanted{Kind: TOTP})
+		return err
+	}
+	for range mostWaiting {
+		must(t, begin())
+	}
+	if err := begin(); !isKind(err, problem.TooMany) {
+		t.Errorf("one more than may wait: %v", err)
+	}
+}

@@ -159,7 +159,8 @@ const (
 	insertEnrolmentSQL = `INSERT INTO avouch.attempt (tenant_id, digest, person_id, purpose, state, sends, sent_at, created_at, expires_at)
 VALUES ($1, $2, $3, 'enrol', $4, $5, $6, $7, $8)`
 	clearEnrolmentsSQL = `DELETE FROM avouch.attempt WHERE tenant_id = $1 AND person_id = $2 AND purpose = 'enrol' AND expires_at <= $3`
-	countEnrolmentsSQL = `SELECT count(*) FROM avouch.attempt WHERE tenant_id = $1 AND person_id = $2 AND purpose = 'enrol'`
+	// What has proofs is a sign-in that waits for a first factor: whoever has the password makes any number of these.
+	countEnrolmentsSQL = `SELECT count(*) FROM avouch.attempt WHERE tenant_id = $1 AND person_id = $2 AND purpose = 'enrol' AND proofs = '{}'`
 	tryEnrolmentSQL    = `UPDATE avouch.attempt SET tries = tries + 1
 WHERE tenant_id = $1 AND digest = $2 AND person_id = $3 AND purpose = 'enrol' AND expires_at > $4 AND tries < $5 RETURNING state, sends, sent_at`
 	sendEnrolmentSQL = `UPDATE avouch.attempt SET sends = sends + 1, sent_at = $4

@@ -132,7 +132,9 @@ func tenantSuspended(who func(*stage) party) func(*stage) func() round {
 		g, id, n := s.agent(), who(s).id, 0
 		system := tenantdb.System(id, "operator")
 		suspend := func() { must(s.t, s.a.Org.Suspend(s.t.Context(), system, "test")) }
-		command := func() { s.a.operate(s.t, "organisations", "suspend", id.String(), "--reason", "test", "--operator", "tester") }
+		command := func() {
+			s.a.operate(s.t, "organisations", "suspend", id.String(), "--reason", "test", "--operator", "tester")
+		}
 		return func() round {
 			r := round{s.key, g.token, suspend, func() { must(s.t, s.a.Org.Resume(s.t.Context(), system, "test")) }, ""}
 			if s.a.env != nil && n%byCommand == 0 {
