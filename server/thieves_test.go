@@ -13,6 +13,7 @@ import (
 	"github.com/avouch-dev/avouch/internal/web"
 	"github.com/avouch-dev/avouch/org"
 	"github.com/avouch-dev/avouch/signin"
+	"github.com/avouch-dev/avouch/signin/mfa"
 	"github.com/avouch-dev/avouch/signin/password"
 	"github.com/avouch-dev/avouch/signin/sso"
 	"github.com/avouch-dev/avouch/tenantdb"
@@ -48,6 +49,40 @@ func TestMailboxIsNoTwoFactors(t *testing.T) {
 	step := r.want(t, 200)
 	q := thief.ask(t, "POST", "/api/v1/sign-in/continue", map[string]any{"attempt": step["attempt"], "do": "ask", "factor": factor})
 	t.Errorf("with nothing but the mailbox: a code is sent there, and is the second factor: %s %s", r.text, q.text)
+}
+
+// TestNewPasswordWaitsForAnswers: a new password ends the sign-ins that are under way, and an answer to one of these is counted at the
+// same time: neither waits for the other for ever.
+func TestNewPasswordWaitsForAnswers(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t)
+	acme, ada := h.owner(t, "Acme")
+	id := ada.personID(t)
+	other := h.stranger(t, ada)
+	waiting := secret.Text(other.password(t, goodPassword).want(t, 200)["attempt"].(string))
+	digest := sha256.Sum256([]byte(waiting.Expose()))
+	renewing := ada.ask(t, "POST", "/api/v1/recovery/finish", map[string]any{"link": ada.recovery(t, acme.id, id), "password": "quite another phrase, 7"}).want(t, 200)
+	factor := renewing["factors"].([]any)[0].(map[string]any)["id"].(string)
+	of, err := mfa.ParseID(factor)
+	must(t, err)
+	done := make(chan reply, 1)
+	must(t, h.DB.Note(t.Context(), tenantdb.System(acme.id, "test"), func(tx *tenantdb.Tx) error {
+		var n int
+		if err := tx.QueryRow(t.Context(), `SELECT tries FROM avouch.attempt WHERE tenant_id = $1 AND digest = $2 FOR UPDATE`, acme.id, digest[:]).Scan(&n); err != nil {
+			return err
+		}
+		code := ada.code(t)
+		go func() {
+			done <- ada.ask(t, "POST", "/api/v1/sign-in/continue", map[string]any{"attempt": renewing["attempt"], "do": "prove", "factor": factor, "code": code})
+		}()
+		for n = 0; n == 0; {
+			if err := tx.QueryRow(t.Context(), `SELECT count(*) FROM pg_locks WHERE NOT granted AND pg_backend_pid() = ANY (pg_blocking_pids(pid))`).Scan(&n); err != nil {
+				return err
+			}
+		}
+		return h.Factors.Try(t.Context(), tx, mfa.Answer{Person: id, Factor: of, Code: secret.Text("000000")})
+	}))
+	(<-done).want(t, 200)
 }
 
 // assertion is an answer that names a passkey and a person, signed by nobody.

@@ -79,6 +79,11 @@ func (r *Room) Continue(ctx context.Context, req Request, in Proof) (o Outcome, 
 			return Outcome{}, audit.Event{}, err
 		}
 		on := r.progressOf(req, who, a)
+		if on.password != nil { // all attempts end with the proof: they are locked before what is spent, as in try
+			if err := lockAttempts(ctx, tx, who.person); err != nil {
+				return Outcome{}, audit.Event{}, err
+			}
+		}
 		o, _, err := r.offered(ctx, &tx.ReadTx, on)
 		if err != nil {
 			return Outcome{}, audit.Event{}, err

@@ -20,7 +20,8 @@
 //  4. An attempt ends after MaxTries, after a quarter of an hour, and with its success; it counts once on all servers:
 //     server.TestAttemptEnds, server.TestAttemptCountsOnce.
 //  5. A new password ends all sessions that it did not come from, all attempts and the known devices: server.TestPasswordEndsSessions.
-//     A sign-in with the old one that is under way at that moment begins nothing: server.TestOldPasswordIsTooLate.
+//     A sign-in with the old one that is under way at that moment begins nothing: server.TestOldPasswordIsTooLate,
+//     server.TestNewPasswordWaitsForAnswers.
 //  6. Who does what is dangerous has proved a factor within five minutes, or the password where there is no factor:
 //     server.TestFreshProof. The proof is of the session's own person: server.TestProofOfAnother.
 //  7. Who belongs to an organisation that signs in by a provider comes by it, but for its owners: server.TestProvidedComeByTheProvider,

@@ -108,6 +108,14 @@ func purgeAttempts(ctx context.Context, tx *tenantdb.Tx, before time.Time) (int6
 	return tx.Exec(ctx, purgeAttemptsSQL, tx.Tenant(), before)
 }
 
+const lockAttemptsSQL = `SELECT count(*) FROM (SELECT FROM avouch.attempt WHERE tenant_id = $1 AND person_id = $2 ORDER BY digest FOR UPDATE) locked`
+
+// lockAttempts has the person's attempts wait for what the transaction does.
+func lockAttempts(ctx context.Context, tx *tenantdb.Tx, p tenantdb.PersonID) (err error) {
+	var n int
+	return tx.QueryRow(ctx, lockAttemptsSQL, tx.Tenant(), p).Scan(&n)
+}
+
 const endAttemptsSQL = `UPDATE avouch.attempt SET expires_at = $3 WHERE tenant_id = $1 AND person_id = $2 AND expires_at > $3`
 
 func endAttempts(ctx context.Context, tx *tenantdb.Tx, p tenantdb.PersonID, at time.Time) error {
