@@ -3,12 +3,14 @@ package server
 import (
 	"crypto/sha256"
 	"encoding/base64"
+	"fmt"
 	"regexp"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/avouch-dev/avouch/audit"
+	"github.com/avouch-dev/avouch/internal/problem"
 	"github.com/avouch-dev/avouch/internal/secret"
 	"github.com/avouch-dev/avouch/internal/web"
 	"github.com/avouch-dev/avouch/org"
@@ -302,6 +304,53 @@ func TestArrivalsEndWithTheConnection(t *testing.T) {
 		if r.status != 401 {
 			t.Errorf("%s: %d %s", what, r.status, r.text)
 		}
+	}
+}
+
+// TestResetOfWhoComesByAProvider: who comes by a provider that counts as several factors is asked for none, so what a reset left is
+// proved in the session, and a factor set up in its place. In another session it is good for nothing.
+func TestResetOfWhoComesByAProvider(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t)
+	acme, ada := h.owner(t, "Acme")
+	connection := h.connected(t, ada, "elsewhere.example", "https://idp.example")
+	for _, trusted := range []bool{true, false} {
+		bob := h.member(t, ada, fmt.Sprintf("bob-%t@acme.example", trusted), "admin")
+		id := bob.personID(t)
+		_, err := h.Factors.Reset(t.Context(), tenantdb.System(acme.id, "operator"), id)
+		must(t, err)
+		o, err := h.SignIn.Arrive(t.Context(), signin.Request{}, signin.Arrival{Tenant: acme.id, Person: id, Method: "oidc", Connection: connection, ProvedAt: h.now(), Strong: true})
+		if must(t, err); o.State != signin.SignedIn {
+			t.Fatal(o.State)
+		}
+		as := func(methods ...string) tenantdb.Caller {
+			return tenantdb.NewCaller(tenantdb.CallerSpec{
+				Tenant: acme.id, Actor: audit.Actor{Kind: audit.ActorPerson, ID: id.String()}, How: "session:oidc", RequestID: audit.NewRequestID(),
+				Person: &tenantdb.Person{ID: id, Session: o.Started.Session.ID.String(), ProvedAt: h.now(), Methods: methods},
+			})
+		}
+		c := as("oidc")
+		if trusted {
+			c = as("mfa", "oidc")
+		}
+		if _, err := h.Factors.Begin(t.Context(), c, mfa.Wanted{Kind: mfa.TOTP}); !problem.Is(err, problem.Denied) || !strings.Contains(err.Error(), "e-mail") {
+			t.Errorf("without the mailed code: %v", err)
+		}
+		v, err := h.SignIn.BeginProof(t.Context(), c)
+		must(t, err)
+		_, err = h.SignIn.AskProof(t.Context(), c, v.Attempt, v.Factors[0].ID)
+		must(t, err)
+		code := secret.Text(sixDigits.FindString(h.mailed(t, bob.address, "code")))
+		_, err = h.SignIn.Prove(t.Context(), c, signin.Request{}, signin.Proof{Attempt: v.Attempt, Factor: v.Factors[0].ID, Code: code})
+		if !trusted {
+			if !problem.Is(err, problem.Denied) {
+				t.Errorf("a session that no second factor began: %v", err)
+			}
+			continue
+		}
+		must(t, err)
+		_, err = h.Factors.Begin(t.Context(), as("email", "oidc"), mfa.Wanted{Kind: mfa.TOTP})
+		must(t, err)
 	}
 }
 

@@ -3,6 +3,7 @@ package signin
 import (
 	"context"
 	"fmt"
+	"slices"
 
 	"github.com/avouch-dev/avouch/audit"
 	"github.com/avouch-dev/avouch/internal/problem"
@@ -115,7 +116,7 @@ func (r *Room) Prove(ctx context.Context, c tenantdb.Caller, req Request, in Pro
 		if err != nil {
 			return audit.Event{}, err
 		}
-		if proof.EnrolOnly {
+		if proof.EnrolOnly && !(proof.Reset && provided(p.Methods)) {
 			return audit.Event{}, problem.New(problem.Denied, "The rules of your organisation want another factor than you have: sign in again, and set one up.")
 		}
 		var ev audit.Event
@@ -123,6 +124,13 @@ func (r *Room) Prove(ctx context.Context, c tenantdb.Caller, req Request, in Pro
 		return ev, err
 	})
 	return value, r.refused(ctx, req, who, err)
+}
+
+// provided reports whether a session has a second factor without one of the person's own: a provider's word, or what a reset left and
+// was proved in it before. Whoever has such a session is asked for no factor at a sign-in, so what a reset left must count here,
+// or they could set up none for ever.
+func provided(methods []string) bool {
+	return slices.Contains(methods, "mfa") || slices.Contains(methods, mfa.Email)
 }
 
 // ProvePassword is Prove of somebody who has no factor.

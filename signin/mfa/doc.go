@@ -27,7 +27,8 @@
 //  9. The rules of the organisation say which kinds count. What they allow no longer is good for enrolling only, and the last
 //     factor that they want stays: TestRulesSayWhichKinds, TestLastFactor.
 //  10. A reset by an administrator is no way around factors: it takes more power than the member's, tells the member and all
-//     owners, and leaves a code to the member's own address that is good for enrolling only: TestReset. Who leaves takes all
+//     owners, and leaves a code to the member's own address that is good for enrolling only: TestReset. Who comes
+//     by a provider whose word counts proves it in the session: server.TestResetOfWhoComesByAProvider. Who leaves takes all
 //     along: TestEnd.
 //  11. Only people have factors, over HTTP too: TestRoutes, TestWhatIsNoFactor. Codes that people type back are read as they
 //     mean them: FuzzRecoveryCode.

@@ -37,6 +37,8 @@ type Proof struct {
 	UserVerified bool   // a passkey's authenticator verified who holds it
 	// EnrolOnly says that the rules want another factor: the person may enrol one, and nothing else before.
 	EnrolOnly bool
+	// Reset says that it is by what an administrator's reset left.
+	Reset bool
 }
 
 // Refusal is an answer that proves nothing. Its problem is the same whatever was wrong; Event is what the log must be told
@@ -138,7 +140,7 @@ func (r *Room) proveCode(ctx context.Context, tx *tenantdb.Tx, a Answer, usable 
 	if err == nil {
 		err = giveBackGuess(ctx, tx, a.Person, now)
 	}
-	return Proof{Method: f.Kind, Factor: f.ID}, err
+	return Proof{Method: f.Kind, Factor: f.ID, Reset: f.Reset}, err
 }
 
 // skew is how many steps a clock may be off.
