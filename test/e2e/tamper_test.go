@@ -289,7 +289,7 @@ func TestTamperedExport(t *testing.T) {
 	t.Parallel()
 	w := quiet(t)
 	dir := filepath.Join(t.TempDir(), "export")
-	p := start(t, launch{args: []string{"audit", "export", "--tenant", w.service, dir}, env: w.env(w.databaseURL)})
+	p := start(t, launch{args: []string{"audit", "export", "--tenant", w.service, "--operator", "ada", dir}, env: w.env(w.databaseURL)})
 	if code := p.exit(promptly); code != 0 {
 		t.Fatalf("export: exit %d: %s", code, p.said())
 	}
