@@ -9,6 +9,7 @@ import (
 	"io"
 	"net/http"
 	"regexp"
+	"strings"
 	"time"
 )
 
@@ -28,7 +29,7 @@ func (c *client) join(ctx context.Context, key string) (m member, err error) {
 	if _, err := c.call(ctx, "POST", "/api/v1/invitations", key, "", map[string]any{"address": m.address, "roles": []string{"member"}}, &made); err != nil {
 		return m, err
 	}
-	link, err := c.mailedLink(ctx)
+	link, err := c.mailedLink(ctx, m.address)
 	if err != nil {
 		return m, err
 	}
@@ -87,8 +88,8 @@ var (
 	linkToJoin = regexp.MustCompile(`/join#link=(avl_[a-z2-7]+)`)
 )
 
-// mailedLink is the newest link to join among the mail that `avouch dev` caught.
-func (c *client) mailedLink(ctx context.Context) (string, error) {
+// mailedLink is the link to join that somebody was mailed, among what `avouch dev` caught.
+func (c *client) mailedLink(ctx context.Context, to string) (string, error) {
 	for range 300 {
 		var inbox bytes.Buffer
 		if _, err := fetch(ctx, c.base+"/dev/inbox", "", &inbox); err != nil {
@@ -99,7 +100,7 @@ func (c *client) mailedLink(ctx context.Context) (string, error) {
 			if _, err := fetch(ctx, c.base+page, "", &message); err != nil {
 				return "", err
 			}
-			if found := linkToJoin.FindStringSubmatch(message.String()); found != nil {
+			if found := linkToJoin.FindStringSubmatch(message.String()); found != nil && strings.Contains(message.String(), to) {
 				return found[1], nil
 			}
 		}

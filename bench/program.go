@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/netip"
 	"net/url"
 	"os"
@@ -100,7 +101,11 @@ func (p *program) understand(line string) error {
 	if err != nil {
 		return fmt.Errorf("its url: %w", err)
 	}
-	if p.target, err = netip.ParseAddrPort(u.Host); err != nil || !p.target.Addr().Is4() {
+	host := u.Hostname()
+	if host == "localhost" { // which `avouch dev` calls itself, and listens on both of its addresses
+		host = "127.0.0.1"
+	}
+	if p.target, err = netip.ParseAddrPort(net.JoinHostPort(host, u.Port())); err != nil || !p.target.Addr().Is4() {
 		return fmt.Errorf("its url %s has no IPv4 address", p.ready.URL)
 	}
 	return nil

@@ -149,6 +149,13 @@ func (s *stage) run(ctx context.Context, c cell) (r result, err error) {
 			return r, err
 		}
 	}
+	if c.roomy {
+		defer func() { // after what runs beside it has ended
+			if err == nil {
+				err = s.restart(ctx)
+			}
+		}()
+	}
 	l := load{conns: c.conns, feed: c.feed(s.scene), warmFor: s.warm, runFor: s.cell, want: c.want}
 	if c.warm != nil {
 		l.warm = c.warm(s.scene)
@@ -182,9 +189,6 @@ func (s *stage) run(ctx context.Context, c cell) (r result, err error) {
 		return r, fmt.Errorf("%s: %w\n%s", c.key(), err, s.serve.lastWords())
 	}
 	r.fill(c, &t, before, after)
-	if c.roomy {
-		return r, s.restart(ctx)
-	}
 	return r, nil
 }
 
