@@ -152,7 +152,7 @@ func (b *Tab) do(actions ...chromedp.Action[chromedp.Void]) {
 	b.again(func(ctx context.Context) error { return chromedp.Do(ctx, actions...) })
 }
 
-// again does something, once more if it was about a page that has just gone.
+// again does something, once more if it was about a page that has just gone, or that went elsewhere by itself meanwhile.
 func (b *Tab) again(do func(context.Context) error) {
 	b.t.Helper()
 	ctx, cancel := context.WithTimeout(b.ctx, patience)
@@ -162,11 +162,18 @@ func (b *Tab) again(do func(context.Context) error) {
 		if err == nil {
 			return
 		}
-		if gone := (*cdproto.Error)(nil); !errors.As(err, &gone) || ctx.Err() != nil {
+		if !passes(err) || ctx.Err() != nil {
 			b.fail(err)
 		}
 		time.Sleep(50 * time.Millisecond)
 	}
+}
+
+// passes says whether an error is of two pages that crossed: the one before, still under way, puts off a load as "aborted".
+func passes(err error) bool {
+	var gone *cdproto.Error
+	var load *chromedp.LoadError
+	return errors.As(err, &gone) || errors.As(err, &load) && load.ErrorText == "net::ERR_ABORTED"
 }
 
 func (b *Tab) fail(why any) {
