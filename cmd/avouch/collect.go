@@ -5,34 +5,46 @@ import (
 	"runtime"
 	"runtime/debug"
 	"runtime/metrics"
+	"time"
 )
 
 // A server that keeps few megabytes and makes a hundred of garbage a second would be collected many times a second, for a
-// tenth of its processor time. So a small heap may grow to roomyHeap, and a larger one by as much again as it keeps. mostGC
-// bounds what a heap that grows all at once may come to before the next collection sets its percentage right.
+// tenth of its processor time; one that has little to do would hold on to what it could give back. So a collection is to come
+// about once a pause: if it came much sooner, the heap may grow by twice as much before the next, to roomyHeap or by as much as
+// it keeps; if much later, by half.
 const (
+	pause     = time.Second
 	roomyHeap = 48 << 20
-	leastGC   = 100 // percent
-	mostGC    = 600
+	mostGC    = 600 // percent: bounds what a heap that grows all at once may come to before the next collection
 )
 
-// collectLess has the collector heed that from now on, unless GOGC says what it is to do.
+// collectLess gives back what only the start needed, a fifth of all, and has the collector heed that from now on, unless GOGC says
+// what it is to do.
 func collectLess() {
+	debug.FreeOSMemory()
 	if os.Getenv("GOGC") == "" {
-		afterCollection()
+		afterCollection(time.Now(), 0)
 	}
 }
 
-// afterCollection runs at each end of a collection: the cleanup of what that found unused.
-func afterCollection() {
-	// First, so that a collection that begins meanwhile may see it.
-	runtime.AddCleanup(new([16]byte), func(struct{}) { afterCollection() }, struct{}{})
-	live := []metrics.Sample{{Name: "/gc/heap/live:bytes"}}
+// afterCollection runs at each end of a collection: the cleanup of what that found unused. At the one before, the heap was given
+// so many bytes to grow by.
+func afterCollection(before time.Time, room uint64) {
+	now, live := time.Now(), []metrics.Sample{{Name: "/gc/heap/live:bytes"}}
 	metrics.Read(live)
-	debug.SetGCPercent(gcPercent(live[0].Value.Uint64()))
+	room = roomFor(live[0].Value.Uint64(), room, now.Sub(before))
+	// First, so that a collection that begins meanwhile may see it.
+	runtime.AddCleanup(new([16]byte), func(struct{}) { afterCollection(now, room) }, struct{}{})
+	debug.SetGCPercent(int(min(100*room/max(live[0].Value.Uint64(), 1), mostGC)))
 }
 
-// gcPercent lets a heap of which so many bytes are live grow to roomyHeap, within leastGC and mostGC.
-func gcPercent(live uint64) int {
-	return int(min(max(roomyHeap*100/max(live, 1), leastGC+100)-100, mostGC))
+// roomFor is by how many bytes a heap may grow of which so many are live: it had room for some, which lasted so long.
+func roomFor(live, room uint64, lasted time.Duration) uint64 {
+	switch {
+	case lasted < pause/2:
+		room *= 2
+	case lasted > 2*pause:
+		room /= 2
+	}
+	return max(min(room, roomyHeap-min(live, roomyHeap)), live)
 }

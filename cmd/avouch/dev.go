@@ -68,7 +68,6 @@ func (c *devCmd) Run(ctx context.Context, g *globals) error {
 func (c *devCmd) run(ctx context.Context, out io.Writer, log *slog.Logger, asJSON bool) error {
 	ctx, stop := signal.NotifyContext(ctx, syscall.SIGTERM, syscall.SIGINT)
 	defer stop()
-	collectLess()
 	if err := keyring.DenyDump(); err != nil {
 		return lacks("the process cannot be protected from being dumped: %w", err)
 	}
@@ -150,6 +149,7 @@ func (c *devCmd) serve(ctx context.Context, pg *devpg.Cluster, listeners []net.L
 		log.InfoContext(ctx, "passkeys cannot be tried in this directory, but in a new one (--dir) on localhost", "why", why)
 	}
 	go keepRunning(ctx, pg, log)
+	go collectLess()
 	return answer(ctx, s, listeners)
 }
 

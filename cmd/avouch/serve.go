@@ -9,7 +9,6 @@ import (
 	"net"
 	"os"
 	"os/signal"
-	"runtime/debug"
 	"syscall"
 
 	"github.com/avouch-dev/avouch/keyring"
@@ -45,7 +44,6 @@ func (c *serveCmd) Run(ctx context.Context, g *globals) error {
 func (c *serveCmd) run(ctx context.Context, out io.Writer, log *slog.Logger, asJSON bool) error {
 	ctx, stop := signal.NotifyContext(ctx, syscall.SIGTERM, syscall.SIGINT)
 	defer stop()
-	collectLess()
 	if err := keyring.DenyDump(); err != nil {
 		return lacks("the process cannot be protected from being dumped: %w", err)
 	}
@@ -68,7 +66,7 @@ func (c *serveCmd) run(ctx context.Context, out io.Writer, log *slog.Logger, asJ
 	if err != nil {
 		return err
 	}
-	go debug.FreeOSMemory() // what only the start needed, a fifth of all, would stay with the process until it has work
+	go collectLess()
 	return s.Serve(ctx, l)
 }
 
