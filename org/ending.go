@@ -49,6 +49,9 @@ func (r *Room) Transfer(ctx context.Context, c tenantdb.Caller, to PersonID) err
 				return audit.Event{}, err
 			}
 		}
+		if err := r.demote(ctx, tx, me.ID); err != nil {
+			return audit.Event{}, err
+		}
 		told := append(before, to)
 		slices.SortFunc(told, func(a, b PersonID) int { return slices.Compare(a[:], b[:]) })
 		e := audit.Event{

@@ -176,10 +176,22 @@ func (r *Room) setRoles(ctx context.Context, tx *tenantdb.Tx, a authority, p *Pe
 		if err := notLast(ctx, &tx.ReadTx, p.ID); err != nil {
 			return err
 		}
+		if err := r.demote(ctx, tx, p.ID); err != nil {
+			return err
+		}
 	}
 	e.Public = append(e.Public, field("roles", strings.Join(roles, " ")), field("before", strings.Join(p.Roles, " ")))
 	p.Roles = roles
 	return nil
+}
+
+// demote ends what others may not have who are no owners.
+func (r *Room) demote(ctx context.Context, tx *tenantdb.Tx, p PersonID) error {
+	if r.cfg.Demoted == nil {
+		return nil
+	}
+	_, err := r.cfg.Demoted(ctx, tx, p, "owner_no_more")
+	return err
 }
 
 // notLast refuses to do without the last owner who can act.

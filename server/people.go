@@ -248,6 +248,10 @@ func (s *Server) restored(ctx context.Context, tx *tenantdb.Tx) ([]audit.Field, 
 	return s.SSO.Restored(ctx, tx)
 }
 
+func (s *Server) demoted(ctx context.Context, tx *tenantdb.Tx, p org.PersonID, why string) (int, error) {
+	return s.SSO.Demoted(ctx, tx, p, why)
+}
+
 // sessionLasts says whether a session is in force, of which another room knows the id alone.
 func (s *Server) sessionLasts(ctx context.Context, tx *tenantdb.ReadTx, id string) (bool, error) {
 	of, err := session.ParseID(id)

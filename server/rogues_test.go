@@ -117,6 +117,26 @@ func TestRequiredIsOneConnection(t *testing.T) {
 	}
 }
 
+// TestDemotedOwnersComeByTheConnection: who is an owner no more keeps no session that their domain does not allow.
+func TestDemotedOwnersComeByTheConnection(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t)
+	_, ada := h.owner(t, "Acme")
+	bob := h.member(t, ada, "bob@elsewhere.example", "admin")
+	h.connected(t, ada, "acme.example", "https://provider.example")
+	ada.ask(t, "PATCH", "/api/v1/domains/acme.example", map[string]any{"required": true}).want(t, 200)
+	member := "/api/v1/members/" + ada.id(t)
+	ada.ask(t, "POST", "/api/v1/organisation/transfer", map[string]any{"to": bob.id(t)}).want(t, 200)
+	ada.ask(t, "GET", "/api/v1/session", nil).want(t, 401)
+	ada.ask(t, "POST", "/api/v1/sign-in", map[string]any{"address": ada.address, "password": goodPassword}).want(t, 403)
+
+	bob.prove(t)
+	bob.ask(t, "PATCH", member, map[string]any{"roles": []string{"owner"}}).want(t, 200)
+	ada.signIn(t, nil)
+	bob.ask(t, "PATCH", member, map[string]any{"roles": []string{"admin"}}).want(t, 200)
+	ada.ask(t, "GET", "/api/v1/session", nil).want(t, 401)
+}
+
 // TestRequiredWhileOneJoins: who has not set up a factor yet when the domain's connection becomes required begins no session without it.
 func TestRequiredWhileOneJoins(t *testing.T) {
 	t.Parallel()

@@ -177,7 +177,7 @@ func (s *Server) openRooms(ctx context.Context) (err error) {
 	s.Links = link.New(s.DB, s.Ring, s.now)
 	s.Org = org.New(org.Config{
 		DB: s.DB, Ring: s.Ring, FirstKey: s.Keys, MonthlyQuota: limit(s.cfg.TenantQuota), SignUp: s.cfg.SignUp, SignUpsPerHour: s.cfg.signUps(),
-		Regions: s.senders.Names(), Mails: s.Mails, Link: s.link, Endings: s.endings(), KeysOf: s.Keys.KeysOf, KeyHolds: s.Keys.Holds, Lasts: s.sessionLasts, RoleUsed: s.roleUsed, Restored: s.restored, Now: s.now,
+		Regions: s.senders.Names(), Mails: s.Mails, Link: s.link, Endings: s.endings(), Demoted: s.demoted, KeysOf: s.Keys.KeysOf, KeyHolds: s.Keys.Holds, Lasts: s.sessionLasts, RoleUsed: s.roleUsed, Restored: s.restored, Now: s.now,
 	})
 	if err := s.Org.EnsurePlatform(ctx); err != nil {
 		return fmt.Errorf("server.Open: %w", err)

@@ -252,7 +252,16 @@ func TestSwitchedOff(t *testing.T) {
 	}
 	want(t, s.rooms[0].Disconnect(t.Context(), s.owner, s.conn.ID), "conflict", "a connection that a domain leads to")
 	must(t, s.rooms[0].RemoveDomain(t.Context(), s.owner, "acme.example"))
+	managed := func() string {
+		return s.Text(t, `SELECT count(*)::text FROM avouch.person WHERE person_id = $1 AND managed_by IS NOT NULL`, a.Person)
+	}
+	if managed() != "1" {
+		t.Error("the connection does not decide about whom it admitted")
+	}
 	must(t, s.rooms[0].Disconnect(t.Context(), s.owner, s.conn.ID))
+	if managed() != "0" {
+		t.Error("a connection that is gone decides about whom it admitted")
+	}
 	_, err := s.rooms[0].Update(t.Context(), s.owner, s.conn.ID, web.ETag(1), Reconfigure{})
 	want(t, err, "missing", "a connection that is gone")
 }

@@ -40,7 +40,8 @@
 //     restored organisation does not take back: TestRestoredTakesNothingBack.
 //  12. Where a domain requires its connection, other sessions of its people end, and none begin (signin asks Required); owners keep
 //     password and second factor, lest a provider that fails shuts everybody out: TestRequired. What began while it was required of
-//     nobody, because the connection was off or the domain lost, ends when it is again: TestRequiredAgain.
+//     nobody, because the connection was off or the domain lost, ends when it is again: TestRequiredAgain. What an owner began ends
+//     when they are one no more: TestDemoted.
 //  13. Beginning to sign in tells which domains have a connection, which is public knowledge, and nothing about people:
 //     TestStartTellsNothing.
 //

@@ -262,6 +262,19 @@ func (r *Room) endOthers(ctx context.Context, c tenantdb.Caller, d Domain) (ende
 	}
 }
 
+// Demoted ends the sessions that somebody's domain does not allow, now that they are no owner; why is a word for the log.
+func (r *Room) Demoted(ctx context.Context, tx *tenantdb.Tx, p PersonID, why string) (ended int, err error) {
+	f, err := r.cfg.People.Profile(ctx, &tx.ReadTx, p)
+	if err != nil {
+		return 0, err
+	}
+	n, err := r.Required(ctx, &tx.ReadTx, f.Address, nil)
+	if err != nil || n.IsZero() {
+		return 0, err
+	}
+	return r.cfg.EndSessions(ctx, tx, Ended{Person: p, NotVia: n}, why)
+}
+
 // peopleOf is those of a stretch of the organisation's people who have sessions, are of the domain and are no owners. The
 // addresses are sealed, so each is opened.
 func (r *Room) peopleOf(ctx context.Context, tx *tenantdb.ReadTx, d Domain, after PersonID) (found []PersonID, last PersonID, err error) {

@@ -5,6 +5,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/avouch-dev/avouch/audit"
 	"github.com/avouch-dev/avouch/org"
 	"github.com/avouch-dev/avouch/tenantdb"
 	"github.com/avouch-dev/avouch/tenantdb/doortest"
@@ -207,6 +208,30 @@ func TestRequired(t *testing.T) {
 	}
 	_, err = s.rooms[0].SetDomain(t.Context(), s.owner, "acme.example", Redirect{Required: new(true)})
 	want(t, err, "conflict", "by a connection that is switched off")
+}
+
+// TestDemoted: an owner's password session is of whoever is no owner any more as little as another's.
+func TestDemoted(t *testing.T) {
+	t.Parallel()
+	s := open(t)
+	demote := func() (ended int) {
+		t.Helper()
+		must(t, s.DB.Change(t.Context(), tenantdb.System(s.acme, "test"), func(tx *tenantdb.Tx) (e audit.Event, err error) {
+			ended, err = s.rooms[0].Demoted(t.Context(), tx, s.ada, "owner_no_more")
+			return audit.Event{Type: "member.updated"}, err
+		}))
+		return ended
+	}
+	s.session(t, s.ada, ID{})
+	s.session(t, s.ada, s.conn.ID)
+	if n := demote(); n != 0 {
+		t.Errorf("%d sessions ended where no connection is required", n)
+	}
+	_, err := s.rooms[0].SetDomain(t.Context(), s.owner, "acme.example", Redirect{Required: new(true)})
+	must(t, err)
+	if n := demote(); n != 1 || s.live(t, s.ada) != "1" {
+		t.Errorf("%d sessions ended, %s live", n, s.live(t, s.ada))
+	}
 }
 
 // TestRequiredAgain: what password began while nobody could come by the connection ends when it is required again.

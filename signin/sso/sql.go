@@ -64,14 +64,17 @@ func switchConnection(ctx context.Context, tx *tenantdb.Tx, n Connection) error 
 	return exactly(1)(tx.Exec(ctx, switchConnectionSQL, tx.Tenant(), n.ID, n.Enabled))
 }
 
-// deleteConnection says how many identities went with it.
+// deleteConnection says how many identities went with it. Whom, and which groups, it decided about are the organisation's own again.
 func deleteConnection(ctx context.Context, tx *tenantdb.Tx, connection ID) (int64, error) {
 	gone, err := tx.Exec(ctx, `DELETE FROM avouch.identity WHERE tenant_id = $1 AND connection_id = $2`, tx.Tenant(), connection)
 	if err != nil {
 		return 0, err
 	}
-	if _, err := tx.Exec(ctx, `UPDATE avouch.person_group SET managed_by = NULL WHERE tenant_id = $1 AND managed_by = $2`, tx.Tenant(), connection); err != nil {
-		return 0, err
+	for _, table := range []string{"person_group", "person"} {
+		free := `UPDATE avouch.` + table + ` SET managed_by = NULL, version = version + 1 WHERE tenant_id = $1 AND managed_by = $2`
+		if _, err := tx.Exec(ctx, free, tx.Tenant(), connection); err != nil {
+			return 0, err
+		}
 	}
 	return gone, exactly(1)(tx.Exec(ctx, `DELETE FROM avouch.connection WHERE tenant_id = $1 AND connection_id = $2`, tx.Tenant(), connection))
 }
