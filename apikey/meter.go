@@ -22,34 +22,32 @@ func (r *Room) Admit(ctx context.Context, c tenantdb.Caller, operation string) e
 	if !c.Metered() || operation == revokeOperation { // which Revoke counts, but for a key that revokes itself
 		return nil
 	}
-	for range 8 {
-		head, u, err := r.useNow(ctx, c)
-		if err != nil {
-			return unavailable(err)
+	var u *Use
+	_, err := r.cfg.DB.Decide(ctx, []tenantdb.TenantID{c.Tenant()}, func() (_ []tenantdb.Draft, _ []tenantdb.Spend, err error) {
+		var head tenantdb.Head
+		if head, u, err = r.useNow(ctx, c); err != nil {
+			return nil, nil, unavailable(err)
 		}
 		if u == nil || u.Status(r.cfg.Now()) != Active {
-			return Refused()
+			return nil, nil, Refused()
 		}
 		d, err := r.cfg.DB.Draft(ctx, c, head, audit.Event{
 			Type: "key.used", Target: audit.Target{Kind: "key", ID: u.ID}, Public: []audit.Field{{Name: "operation", Value: operation}},
 		})
 		if err != nil {
-			return unavailable(err)
+			return nil, nil, unavailable(err)
 		}
-		_, err = r.cfg.DB.AppendSpending(ctx, []tenantdb.Draft{d}, u.Spends(c.Tenant(), 1)...)
-		var spent *tenantdb.SpentError
-		switch {
-		case errors.As(err, new(*tenantdb.StaleError)):
-			continue
-		case errors.As(err, &spent):
-			m, _ := u.Meter(spent.Subject)
-			return Spent(m, spent.Anew, r.cfg.Now())
-		case err != nil:
-			return fmt.Errorf("apikey.Admit: %w", err)
-		}
-		return nil
+		return []tenantdb.Draft{d}, u.Spends(c.Tenant(), 1), nil
+	})
+	var spent *tenantdb.SpentError
+	if errors.As(err, &spent) {
+		m, _ := u.Meter(spent.Subject)
+		return Spent(m, spent.Anew, r.cfg.Now())
 	}
-	return unavailable(errors.New("the organisation's epoch moved eight times"))
+	if err != nil {
+		return fmt.Errorf("apikey.Admit: %w", err)
+	}
+	return nil
 }
 
 // useNow is a key with the head of its organisation's log, both as they are at one instant.

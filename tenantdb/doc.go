@@ -13,7 +13,7 @@
 //     TestChangeNeedsEntry, TestTriggerRefusesUnrecordedChange.
 //  3. Every table with a tenant has all five nets; the exceptions are a list with reasons: TestCatalogue, TestCatalogueSeesForgottenTable.
 //  4. A decision is appended only if no change that could alter it has committed since: TestStaleEpochIsRefused,
-//     TestTwoTenantsAreAllOrNothing.
+//     TestTwoTenantsAreAllOrNothing. However much changes, it is made and appended in the end: TestDecideIsMadeInTheEnd.
 //  5. What was acknowledged is in the log once, whatever happens to a connection, the server or Postgres, and what was
 //     refused never appears later: TestLostReply, TestDuplicatedReply, TestFloorAfterRollback, TestRecordExactlyOnce. Where
 //     that cannot be known the error is problem.Uncertain: TestUnknownOutcomeSaysSo, TestGroupTellsTheTruthToWhoGoes,

@@ -283,31 +283,33 @@ func (db *DB) put(ctx context.Context, drafts []Draft, spends []Spend) (Receipt,
 // Record appends an event that changes nothing: a denial, a sensitive read, a sign-in. It returns when the entry is
 // durable.
 func (db *DB) Record(ctx context.Context, c Caller, ev audit.Event) (Position, error) {
-	ctx, cancel := context.WithTimeout(ctx, 3*db.patience) // refusals are recorded also when their sender has gone
-	defer cancel()
-	head, err := db.Head(ctx, c.Tenant())
+	all, err := db.RecordAll(ctx, c, []audit.Event{ev})
 	if err != nil {
 		return Position{}, err
 	}
-	at := db.now()
-	for range 8 {
-		draft, err := db.draftAt(ctx, c, head, ev, at)
+	return all[0], nil
+}
+
+// RecordAll is Record for several, all or none and side by side in their order.
+func (db *DB) RecordAll(ctx context.Context, c Caller, all []audit.Event) ([]Position, error) {
+	ctx, cancel := context.WithTimeout(ctx, 3*db.patience) // refusals are recorded also when their sender has gone
+	defer cancel()
+	at, headOf := db.now(), db.Head
+	r, err := db.Decide(ctx, []TenantID{c.Tenant()}, func() ([]Draft, []Spend, error) {
+		head, err := headOf(ctx, c.Tenant())
 		if err != nil {
-			return Position{}, err
+			return nil, nil, err
 		}
-		pos, err := db.Append(ctx, []Draft{draft})
-		var stale *StaleError
-		if errors.As(err, &stale) {
-			head = stale.Heads[0]
-			db.heads.put(head)
-			continue
+		headOf = db.headNow
+		drafts := make([]Draft, len(all))
+		for i, ev := range all {
+			if drafts[i], err = db.draftAt(ctx, c, head, ev, at); err != nil {
+				return nil, nil, err
+			}
 		}
-		if err != nil {
-			return Position{}, err
-		}
-		return pos[0], nil
-	}
-	return Position{}, unavailable(errors.New("the tenant's epoch moved eight times"))
+		return drafts, nil, nil
+	})
+	return r.Positions, err
 }
 
 // Head is the tenant's log and an epoch of it, maybe not the present one.
@@ -315,6 +317,10 @@ func (db *DB) Head(ctx context.Context, t TenantID) (Head, error) {
 	if h, ok := db.heads.get(t); ok {
 		return h, nil
 	}
+	return db.headNow(ctx, t)
+}
+
+func (db *DB) headNow(ctx context.Context, t TenantID) (Head, error) {
 	h := Head{Tenant: t}
 	err := db.Read(ctx, System(t, "head"), func(tx *ReadTx) error {
 		return tx.QueryRow(ctx, headSQL, t).Scan(&h.Log, &h.Epoch)

@@ -10,6 +10,26 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
+// decisionTries is how often a decision may lose to changes before it takes the heads for itself.
+const decisionTries = 8
+
+// Decide appends what decide drafts from tenants as they are. If a change came between, it decides anew, and in the end with their
+// heads in hand: who changes all the time keeps nobody else from being recorded. Errors are those of decide and of AppendSpending,
+// but for StaleError.
+func (db *DB) Decide(ctx context.Context, tenants []TenantID, decide func() ([]Draft, []Spend, error)) (Receipt, error) {
+	for range decisionTries {
+		drafts, spends, err := decide()
+		if err != nil {
+			return Receipt{}, err
+		}
+		r, err := db.AppendSpending(ctx, drafts, spends...)
+		if !errors.As(err, new(*StaleError)) {
+			return r, err
+		}
+	}
+	return db.AppendLocked(ctx, tenants, decide)
+}
+
 // AppendLocked is Append for a decision that has lost to changes several times in a row: it holds the tenants' heads
 // while decide runs, so that no change can come between. It costs every other writer of those tenants the wait, and
 // idle_in_transaction_session_timeout bounds it.

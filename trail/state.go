@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/hex"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"unicode/utf8"
 
@@ -82,34 +81,11 @@ func (r *Room) State(ctx context.Context, c tenantdb.Caller, all []Statement) ([
 			return nil, err
 		}
 	}
-	head, err := r.cfg.DB.Head(ctx, c.Tenant())
-	if err != nil {
-		return nil, fmt.Errorf("trail.State: %w", err)
-	}
-	for range stateTries {
-		pos, err := r.state(ctx, c, head, all)
-		var stale *tenantdb.StaleError
-		if !errors.As(err, &stale) {
-			return pos, err
-		}
-		head = stale.Heads[0] // a change moved the epoch; a statement holds at any
-	}
-	return nil, problem.New(problem.Unavailable, "The organisation's rules change too fast to record this now. Try again.")
-}
-
-// stateTries is many, since each costs one turn of the batch, and a caller who is refused would only ask again.
-const stateTries = 32
-
-func (r *Room) state(ctx context.Context, c tenantdb.Caller, head tenantdb.Head, all []Statement) ([]tenantdb.Position, error) {
-	drafts := make([]tenantdb.Draft, len(all))
+	events := make([]audit.Event, len(all))
 	for i := range all {
-		d, err := r.cfg.DB.Draft(ctx, c, head, all[i].event())
-		if err != nil {
-			return nil, fmt.Errorf("trail.State: %w", err)
-		}
-		drafts[i] = d
+		events[i] = all[i].event()
 	}
-	pos, err := r.cfg.DB.Append(ctx, drafts)
+	pos, err := r.cfg.DB.RecordAll(ctx, c, events)
 	if err != nil {
 		return nil, fmt.Errorf("trail.State: %w", err)
 	}

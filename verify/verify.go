@@ -105,6 +105,9 @@ func (r *Room) conclude(ctx context.Context, d decision) (done tenantdb.Receipt,
 	for n := 0; ; n++ {
 		if n < attempts {
 			drafts, spends, bad := d.make(ctx)
+			if errors.Is(bad, errMoving) {
+				continue
+			}
 			if bad != nil {
 				return done, bad
 			}
@@ -213,7 +216,7 @@ func (r *Room) inForce(f *facts) error {
 
 // oneEpoch makes sure that a service and an agent of one tenant were read at one epoch: their entry is appended at one.
 func (r *Room) oneEpoch(ctx context.Context, f *facts, who Asker) (err error) {
-	for range 16 {
+	for range readings {
 		if f.owner == nil || f.owner.head.Tenant != who.Tenant || f.owner.head.Epoch == f.service.head.Epoch {
 			return nil
 		}
@@ -231,7 +234,10 @@ func (r *Room) oneEpoch(ctx context.Context, f *facts, who Asker) (err error) {
 	return unreadable(errMoving)
 }
 
-var errMoving = errors.New("the tenant's epoch moved sixteen times")
+// readings is how often a service and an agent of one tenant are read before that is done with the head in hand.
+const readings = 4
+
+var errMoving = errors.New("the tenant's epoch moved with each reading")
 
 func unreadable(err error) error {
 	return problem.New(problem.Unavailable, "The registry cannot be read now, so nothing can be verified. Try again shortly.").Because(err)
