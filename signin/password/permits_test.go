@@ -43,7 +43,8 @@ func TestKnownDevicesGoFirst(t *testing.T) {
 	})
 }
 
-// TestWaitIsBounded: nobody waits longer than the patience, and of those who could not be served nobody waits at all.
+// TestWaitIsBounded: nobody waits longer than the patience, but the known device that is next, which waits twice as long; and of
+// those who could not be served nobody waits at all.
 func TestWaitIsBounded(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -60,12 +61,21 @@ func TestWaitIsBounded(t *testing.T) {
 		if took := time.Since(begun); took != 0 {
 			t.Errorf("who found the queue full waited %v", took)
 		}
-		all.Go(func() { refused(t, p.take(t.Context(), KnownDevice)) }) // whose queue is another
+		next := make(chan time.Duration, 1)
+		go func() { // whose queue is another
+			refused(t, p.take(t.Context(), KnownDevice))
+			next <- time.Since(begun)
+		}()
+		synctest.Wait()
+		all.Go(func() { refused(t, p.take(t.Context(), KnownDevice)) })
 		all.Wait()
 		if took := time.Since(begun); took != DefaultPatience || took >= 2*time.Second {
 			t.Errorf("they waited %v", took)
 		}
-		if waiting, n := p.counts(); waiting != 0 || n != 2*queuedPerPermit+2 {
+		if took := <-next; took != 2*DefaultPatience {
+			t.Errorf("the known device that was next waited %v", took)
+		}
+		if waiting, n := p.counts(); waiting != 0 || n != 2*queuedPerPermit+3 {
 			t.Errorf("%d wait, %d were refused", waiting, n)
 		}
 		p.give()

@@ -24,7 +24,8 @@ type Config struct {
 	Breached *Breached
 	// Permits is how many hashes are made at once; 0 is DefaultPermits.
 	Permits int
-	// Patience is how long somebody waits for a permit; 0 is DefaultPatience.
+	// Patience is how long somebody waits for a permit, and the known device to which the next one goes twice as long; 0 is
+	// DefaultPatience.
 	Patience time.Duration
 	// FIPS has new hashes made by PBKDF2, which FIPS 140-3 knows; it is on by itself where Go's FIPS mode is.
 	FIPS bool
