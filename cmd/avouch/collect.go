@@ -14,7 +14,7 @@ import (
 // it keeps; if much later, by half.
 const (
 	pause     = time.Second
-	roomyHeap = 48 << 20
+	roomyHeap = 32 << 20
 	mostGC    = 600 // percent: bounds what a heap that grows all at once may come to before the next collection
 )
 
