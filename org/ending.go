@@ -49,14 +49,15 @@ func (r *Room) Transfer(ctx context.Context, c tenantdb.Caller, to PersonID) err
 				return audit.Event{}, err
 			}
 		}
-		if err := r.demote(ctx, tx, me.ID); err != nil {
+		ended, err := r.demote(ctx, tx, me.ID)
+		if err != nil {
 			return audit.Event{}, err
 		}
 		told := append(before, to)
 		slices.SortFunc(told, func(a, b PersonID) int { return slices.Compare(a[:], b[:]) })
 		e := audit.Event{
 			Type: "organisation.transferred", Target: audit.Target{Kind: "organisation", ID: tx.Tenant().String()},
-			Public: []audit.Field{field("from", me.ID.String()), field("to", to.String())},
+			Public: append([]audit.Field{field("from", me.ID.String()), field("to", to.String())}, ended...),
 		}
 		return e, tell(ctx, tx, slices.Compact(told), mail.Ownership, map[string]string{"from": me.ID.String(), "to": to.String()})
 	})

@@ -176,22 +176,27 @@ func (r *Room) setRoles(ctx context.Context, tx *tenantdb.Tx, a authority, p *Pe
 		if err := notLast(ctx, &tx.ReadTx, p.ID); err != nil {
 			return err
 		}
-		if err := r.demote(ctx, tx, p.ID); err != nil {
+		ended, err := r.demote(ctx, tx, p.ID)
+		if err != nil {
 			return err
 		}
+		e.Public = append(e.Public, ended...)
 	}
 	e.Public = append(e.Public, field("roles", strings.Join(roles, " ")), field("before", strings.Join(p.Roles, " ")))
 	p.Roles = roles
 	return nil
 }
 
-// demote ends what others may not have who are no owners.
-func (r *Room) demote(ctx context.Context, tx *tenantdb.Tx, p PersonID) error {
+// demote ends the sessions that only an owner may have, and says in the entry how many those were.
+func (r *Room) demote(ctx context.Context, tx *tenantdb.Tx, p PersonID) (public []audit.Field, err error) {
 	if r.cfg.Demoted == nil {
-		return nil
+		return nil, nil
 	}
-	_, err := r.cfg.Demoted(ctx, tx, p, "owner_no_more")
-	return err
+	n, err := r.cfg.Demoted(ctx, tx, p, "owner_no_more")
+	if n > 0 {
+		public = append(public, field(EndSessions, fmt.Sprint(n)))
+	}
+	return public, err
 }
 
 // notLast refuses to do without the last owner who can act.

@@ -49,7 +49,7 @@ type Config struct {
 	// Endings end what a person has in other rooms, by what it is: EndSessions, "api_keys", "factors". They run in the
 	// transaction that removes the person, by name; the report counts each.
 	Endings map[string]Ending
-	// Demoted ends what a person may have in other rooms only as an owner, when they are one no more; nil is nothing.
+	// Demoted ends the sessions that a person may have only as an owner, when they are one no more; nil is nothing.
 	Demoted Ending
 	// KeysOf counts the keys in force that a person made; KeyHolds says what a key may do at this moment, and refuses one
 	// that is not in force.

@@ -121,7 +121,7 @@ func TestRequiredIsOneConnection(t *testing.T) {
 func TestDemotedOwnersComeByTheConnection(t *testing.T) {
 	t.Parallel()
 	h := newHouse(t)
-	_, ada := h.owner(t, "Acme")
+	acme, ada := h.owner(t, "Acme")
 	bob := h.member(t, ada, "bob@elsewhere.example", "admin")
 	h.connected(t, ada, "acme.example", "https://provider.example")
 	ada.ask(t, "PATCH", "/api/v1/domains/acme.example", map[string]any{"required": true}).want(t, 200)
@@ -130,11 +130,19 @@ func TestDemotedOwnersComeByTheConnection(t *testing.T) {
 	ada.ask(t, "GET", "/api/v1/session", nil).want(t, 401)
 	ada.ask(t, "POST", "/api/v1/sign-in", map[string]any{"address": ada.address, "password": goodPassword}).want(t, 403)
 
+	if said := h.entries(t, acme.id, "organisation.transferred"); len(said) != 1 || said[0].field("sessions") != "1" {
+		t.Errorf("%d entries, with the session that ended or without it", len(said))
+	}
+
 	bob.prove(t)
 	bob.ask(t, "PATCH", member, map[string]any{"roles": []string{"owner"}}).want(t, 200)
 	ada.signIn(t, nil)
 	bob.ask(t, "PATCH", member, map[string]any{"roles": []string{"admin"}}).want(t, 200)
 	ada.ask(t, "GET", "/api/v1/session", nil).want(t, 401)
+	said := h.entries(t, acme.id, "person.changed")
+	if len(said) == 0 || said[len(said)-1].field("sessions") != "1" {
+		t.Errorf("%d changes of members, the last without the session that ended", len(said))
+	}
 }
 
 // TestRequiredWhileOneJoins: who has not set up a factor yet when the domain's connection becomes required begins no session without it.

@@ -1,9 +1,10 @@
 // Package tenantdb is the only door to tenants' data, and the only writer of the log.
 //
 // A room reads with DB.Read and changes with DB.Change; what changes nothing but must be recorded goes through
-// DB.Record; the verify room, whose decision spans two tenants, uses DB.Append. All of them end in one statement
-// (sql.go: appendSQL) that locks the heads of the tenants concerned, compares their epochs with those that the decision
-// was made at, numbers the entries and takes the chain forward. The answer leaves after that commit is durable.
+// DB.Record; the verify room, whose decision spans two tenants, uses DB.Append; what is decided and counted in one commit,
+// DB.Decide. All of them end in one statement (sql.go: appendSQL) that locks the heads of the tenants concerned, compares
+// their epochs with those that the decision was made at, numbers the entries and takes the chain
+// forward. The answer leaves after that commit is durable.
 //
 // What it promises:
 //

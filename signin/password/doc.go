@@ -16,7 +16,7 @@
 //  4. However many want a hash at once, the process grows by 64 MiB for each permit, 64 more and 32 for everything else:
 //     crowd.TestCrowdStaysSmallSoak.
 //  5. There are never more hashes than permits: TestPermitsAddUp. Who cannot have one within 1.5 seconds is told to come
-//     back, and of those who could not be served nobody waits: TestWaitIsBounded, TestBusy. Known devices go first:
+//     back, the known device that is next within 3, and of those who could not be served nobody waits: TestWaitIsBounded, TestBusy. Known devices go first:
 //     TestKnownDevicesGoFirst. Who goes away leaves the queue: TestWhoGoesLeavesTheQueue.
 //  6. To refuse somebody who has no password takes as long as to refuse a wrong one: TestNobodyTakesAsLongSoak.
 //  7. A new password has twelve characters, and is not made of what everybody tries or of the person's own name, address or

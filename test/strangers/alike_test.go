@@ -147,7 +147,7 @@ func (h *house) measure(t *testing.T, d door, all *likeness) alike.Difference {
 	for lane := range d.lanes {
 		me := h.from(t, lane)
 		wait.Go(func() {
-			_, _ = me.ask(t.Context(), "/api/v1/sign-in", nil) // connects
+			_, _ = me.ask(t.Context(), "/api/v1/sign-in", nil) // connects; where it cannot, the calls below say so
 			begun, made, calls := time.Now().Add(time.Duration(lane)*d.pace/time.Duration(d.lanes)), 0, []alike.Kind(nil)
 			for _, k := range d.kinds {
 				calls = append(calls, d.call(t, k, me, all, begun, &made))
