@@ -15,5 +15,6 @@
 //  5. Each field has a label, each step a heading that gets the focus, and what goes wrong is announced: TestLabels,
 //     TestSteps.
 //  6. What wants a fresh proof asks for it and goes on; so does a sign-in that a provider began: TestProof, TestComingBack.
-//  7. It works in light and dark, and on a telephone: TestFits.
+//  7. It works in light and dark, and on a telephone: TestFits. Nothing can be pressed before the scripts run that heed it:
+//     TestNothingToPressBeforeItWorks.
 package pages

@@ -7,9 +7,12 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"time"
+
+	"golang.org/x/net/html"
 
 	"github.com/avouch-dev/avouch/test/browser"
 )
@@ -388,4 +391,38 @@ func TestComingBack(t *testing.T) {
 	if !strings.Contains(s.asked(), `{"attempt":"ava_abc","do":"look"}`) {
 		t.Errorf("it asked\n%s", s.asked())
 	}
+}
+
+// TestNothingToPressBeforeItWorks: whoever is faster than the scripts would press in vain, and wait.
+func TestNothingToPressBeforeItWorks(t *testing.T) {
+	t.Parallel()
+	s := open(t, nil)
+	for _, name := range names {
+		_, body := get(t, s, "/"+name)
+		page, err := html.Parse(strings.NewReader(body))
+		if err != nil {
+			t.Fatal(err)
+		}
+		pressed := 0
+		for n := range page.Descendants() {
+			if n.Type == html.ElementNode && (n.Data == "button" || n.Data == "form" || n.Data == "input") {
+				if pressed++; shows(n) {
+					t.Errorf("%s: <%s %v> shows before it works", name, n.Data, n.Attr)
+				}
+			}
+		}
+		if pressed == 0 {
+			t.Errorf("%s has nothing to press", name)
+		}
+	}
+}
+
+// shows reports whether an element is there for people before a script runs.
+func shows(n *html.Node) bool {
+	for ; n != nil; n = n.Parent {
+		if n.Data == "dialog" || slices.ContainsFunc(n.Attr, func(a html.Attribute) bool { return a.Key == "hidden" }) {
+			return false
+		}
+	}
+	return true
 }

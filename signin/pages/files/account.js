@@ -184,6 +184,7 @@ clicks('sign-out', async () => {
   await post('/api/v1/sign-out');
   away('out');
 });
+$('sign-out').hidden = false;
 
 $('password-form').addEventListener('submit', (e) => {
   e.preventDefault();
