@@ -250,7 +250,7 @@ func TestEndlessAnswer(t *testing.T) {
 
 func TestDownload(t *testing.T) {
 	t.Parallel()
-	slowly := time.Second // much, for the machine may stand still for a while
+	slowly := 5 * time.Second // much, for the machine may stand still for a while
 	s := serve(t, func(w http.ResponseWriter, r *http.Request) {
 		switch r.URL.Path {
 		case "/slowly": // longer altogether than any single silence may be

@@ -198,7 +198,7 @@ func TestSilentStream(t *testing.T) {
 		<-r.Context().Done()
 	})
 	c := newClient(t, s.URL)
-	c.cfg.Silence = 200 * time.Millisecond
+	c.cfg.Silence = 2 * time.Second
 	got := ""
 	for e, err := range c.Follow(t.Context(), Call{Path: []string{"x"}}, func(err error, _ time.Duration) {
 		if !strings.Contains(err.Error(), "silent") {
