@@ -53,9 +53,11 @@ schema: ## write migrations/schema.sql anew, after a change of a migration
 	@scripts/setup-postgres.sh
 	@go test -count=1 ./tenantdb -run '^TestSchemaFile$$' -update
 
+PROGRAM = bin/avouch
+
 .PHONY: build
 build: ## the program, as bin/avouch
-	@$(BUILD) -o bin/avouch ./cmd/avouch
+	@$(BUILD) -o $(PROGRAM) ./cmd/avouch
 
 .PHONY: reproducible
 reproducible: ## build twice at different paths and compare the bytes

@@ -69,8 +69,7 @@ type Tag struct{ Name, Description string }
 // API is the routes and all that stands around them. It is an http.Handler; registering ends before it serves.
 type API[C any] struct {
 	cfg        Config[C]
-	huma       huma.API
-	caught     *catcher
+	openapi    *huma.OpenAPI
 	describing string         // the operation that is being registered: it names the types of its bodies
 	mux        *http.ServeMux // every route, and a last one that answers for the rest
 	routes     *http.ServeMux // every route, asked only by that last one: what would have matched but for the method
@@ -94,7 +93,6 @@ func New[C any](cfg Config[C]) *API[C] {
 	cfg.Forwarded = or(cfg.Forwarded, XForwarded)
 	a := &API[C]{
 		cfg:     cfg,
-		caught:  &catcher{},
 		mux:     http.NewServeMux(),
 		routes:  http.NewServeMux(),
 		plain:   map[string]bool{},
@@ -103,7 +101,7 @@ func New[C any](cfg Config[C]) *API[C] {
 	if cfg.Tracer != nil {
 		a.tracer = cfg.Tracer.Tracer("github.com/avouch-dev/avouch/internal/web")
 	}
-	a.huma = huma.NewAPI(a.openAPI(), a.caught)
+	a.openapi = a.openAPI()
 	a.spec = sync.OnceValue(a.renderSpec)
 	a.docs = sync.OnceValue(a.renderDocs)
 	a.mux.HandleFunc("/", a.missed)

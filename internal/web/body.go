@@ -12,7 +12,6 @@ import (
 	"strings"
 
 	"github.com/avouch-dev/avouch/internal/problem"
-	"github.com/danielgtaylor/huma/v2"
 )
 
 func (a *API[C]) maxBody(rt *route) int64 { return or(rt.op.MaxBody, a.cfg.MaxBody) }
@@ -30,19 +29,19 @@ func (a *API[C]) readBody(w http.ResponseWriter, r *http.Request, rt *route) ([]
 		return nil, unreadable(err, limit)
 	}
 	body := buf.Bytes()
-	if rt.body == nil {
+	if rt.bound.body == nil {
 		if b := bytes.TrimSpace(body); len(b) > 0 && string(b) != "{}" {
 			return nil, problem.New(problem.Invalid, "This operation takes no body.")
 		}
 		return nil, nil
 	}
 	if len(body) == 0 {
-		return nil, nil // huma knows whether it may be left out
+		return nil, nil // read knows whether it may be left out
 	}
 	if err := mustBeJSON(r.Header); err != nil {
 		return nil, err
 	}
-	if f := checkJSON(body, a.huma.OpenAPI().Components.Schemas, rt.body); f != nil {
+	if f := checkJSON(body, rt.bound.schemas, rt.bound.schema); f != nil {
 		return nil, bodyProblem(f)
 	}
 	return body, nil
@@ -142,16 +141,4 @@ func misfit(err error) error {
 		return errors.New(strings.TrimPrefix(err.Error(), "json: "))
 	}
 	return nil
-}
-
-// jsonFormat is how huma reads and writes: huma decodes a body twice, into any to validate it and then into the input.
-func jsonFormat() huma.Format {
-	return huma.Format{
-		Marshal: func(w io.Writer, v any) error {
-			enc := json.NewEncoder(w)
-			enc.SetEscapeHTML(false)
-			return enc.Encode(v)
-		},
-		Unmarshal: decodeInto,
-	}
 }

@@ -1,50 +1,22 @@
 package web
 
 import (
-	"bytes"
 	"context"
 	"fmt"
-	"io"
 	"net/http"
-
-	"github.com/danielgtaylor/huma/v2"
-	"github.com/danielgtaylor/huma/v2/adapters/humago"
 )
 
-// call is one run of a typed operation: who asks, and how it failed.
-type call[C any] struct {
-	caller C
-	err    error
-}
-
-type callKey struct{}
-
-// run lets huma decode, validate, call the handler and encode, into an answer that is sent only when it is whole.
+// run decodes, validates, calls the handler and encodes, into an answer that is sent only when it is whole.
 func (a *API[C]) run(ctx context.Context, rt *route, r *http.Request, c C, body []byte) (*answer, error) {
-	one := &call[C]{caller: c}
-	r = r.WithContext(context.WithValue(ctx, callKey{}, one))
-	r.Body = io.NopCloser(bytes.NewReader(body))
-	reply := &answer{header: http.Header{}}
-	rt.run(humago.NewContext(rt.described, r, reply))
-	if one.err != nil {
-		return nil, one.err
+	in, err := rt.bound.read(r, body)
+	if err != nil {
+		return nil, err
 	}
-	return reply, nil
-}
-
-// intercept is huma's transformer: it sees each body before it is encoded, and takes huma's own complaints.
-func (a *API[C]) intercept(ctx huma.Context, _ string, v any) (any, error) {
-	one, ok := ctx.Context().Value(callKey{}).(*call[C])
-	if !ok || one.err != nil {
-		return v, nil
+	out, err := rt.run(ctx, c, in)
+	if err != nil {
+		return nil, err
 	}
-	switch complaint := v.(type) {
-	case *huma.ErrorModel:
-		one.err = invalidOf(complaint)
-	case huma.StatusError:
-		one.err = complaint
-	}
-	return v, nil
+	return rt.bound.answer(out)
 }
 
 // within runs fn under the operation's time limit. If fn does not heed it, the caller is answered without waiting: fn

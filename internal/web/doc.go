@@ -22,14 +22,15 @@
 //     or body. Of a panic the place is kept, not its words. TestNothingOfTheRequestIsLogged, TestOurOwnFaults, TestSpans
 //  4. A handler runs only for a caller that was identified and has the scope, before anything of the request was read.
 //     The zero Op is closed, and a mistake in registering is a panic at the start. TestIdentityComesFirst,
-//     TestRegistrationMistakesPanic. What everybody may ask for is asked for by our own pages and by programs, not by pages of
-//     other sites: TestOtherSites
+//     TestRegistrationMistakesPanic, TestTypesThatCannotBeBound. What everybody may ask for is asked for by our own pages and by
+//     programs, not by pages of other sites: TestOtherSites
 //  5. The server is told of every refusal, with the caller if there is one. TestRefusedHook, TestRawRefusals
 //  6. A JSON body means the same to every reader (RFC 7493): UTF-8, no name twice, none unknown, none that differs from a
 //     field's only in case, nothing after the end. TestCheckJSON, FuzzCheckJSON, FuzzBody, TestDecode. So does the rest:
 //     no parameter twice, none unknown, no path that two readers could take for two operations. TestRefusals. Any name that
 //     PathTakes is one segment of a path, slashes and all: TestNamesInPaths. A number of no fixed meaning comes back as it was
 //     sent, or is refused: TestFreeNumbers, TestRefusedBodies.
+//     A handler gets what huma would give it, or the same is refused: TestBoundAsHumaBinds, FuzzBound.
 //  7. A credential in a path, in the query string of the API, or sent in the clear to a service that is known by https, is
 //     refused and its owner can be warned. TestCredentialInPath, TestCredentialInQuery, TestCredentialInQueryElsewhere, TestPlainHTTP,
 //     TestPlainHTTPForProbes, TestNoRedirectInDevelopment

@@ -62,7 +62,7 @@ type describer struct {
 
 func (a *API[C]) renderDocs() []byte {
 	a.spec() // takes out of the document what is not ours
-	d := describer{a.huma.OpenAPI(), strings.TrimSuffix(a.cfg.PublicURL.String(), "/")}
+	d := describer{a.openapi, strings.TrimSuffix(a.cfg.PublicURL.String(), "/")}
 	page := docsPage{Title: a.cfg.Title, Version: a.cfg.Version, Base: d.base, Intro: paragraphs(a.cfg.Description), Chapters: d.chapters()}
 	for _, k := range problem.Kinds() {
 		page.Kinds = append(page.Kinds, docKind{string(k), k.Title(), k.Status()})

@@ -4,11 +4,10 @@ import (
 	"context"
 	"fmt"
 	"net/http"
+	"reflect"
 	"slices"
 	"strings"
 	"time"
-
-	"github.com/danielgtaylor/huma/v2"
 
 	"github.com/avouch-dev/avouch/internal/problem"
 )
@@ -61,41 +60,41 @@ type None struct{}
 
 // route is an operation as it is served.
 type route struct {
-	op        Op
-	series    *series
-	body      *huma.Schema    // of the JSON body; nil if there is none
-	repeated  map[string]bool // query parameters that may be there more than once
-	described *huma.Operation
-	run       func(huma.Context)
+	op     Op
+	series *series
+	bound  *binding
+	run    func(ctx context.Context, caller, in any) (out any, err error) // of typed operations
 }
 
-// Handle registers an operation. In holds parameters (tags path, query, header) and Body; Out holds headers and Body, as
-// huma reads them. The handler gets input that fits its description; what it returns is encoded, and an error is
-// answered as the problem that it is.
+// Handle registers an operation. In holds parameters (tags path, query, header) and Body; Out holds headers and Body, with the
+// tags that huma describes and validates by. A list of the query has the tag query:"name,explode". The handler gets input that
+// fits its description; what it returns is encoded, and an error is answered as the problem that it is.
 func Handle[C, In, Out any](a *API[C], op Op, fn Func[C, In, Out]) {
+	// As little as can be, since it is compiled for each In and Out.
+	a.handle(op, reflect.TypeFor[In](), reflect.TypeFor[Out](), func(ctx context.Context, c, in any) (any, error) {
+		out, err := fn(ctx, c.(C), in.(*In))
+		if out == nil || err != nil {
+			return nil, err
+		}
+		return out, nil
+	})
+}
+
+func (a *API[C]) handle(op Op, in, out reflect.Type, fn func(ctx context.Context, caller, in any) (any, error)) {
 	if op.Access == Own || op.Stream || op.Produces != "" {
 		panic("web.Handle: " + op.ID + ": Own, Stream and Produces are for raw operations")
 	}
 	if op.Idempotent && (a.cfg.Idempotency == nil || op.Access != Authenticated) {
 		panic("web.Handle: " + op.ID + ": Idempotent needs a store and an authenticated caller")
 	}
-	rt := a.describe(op, func(d huma.Operation) {
-		huma.Register(a.huma, d, func(ctx context.Context, in *In) (*Out, error) {
-			call := ctx.Value(callKey{}).(*call[C])
-			out, err := fn(ctx, call.caller, in)
-			if err != nil {
-				call.err = err
-				return nil, nil // huma answers with an empty body, which is thrown away
-			}
-			return out, nil
-		})
-	})
+	rt := a.describe(op, in, out)
+	rt.run = fn
 	a.mount(rt, func(w *recorder, r *http.Request, c C) error {
 		body, err := a.readBody(w, r, rt)
 		if err != nil {
 			return err
 		}
-		if err := checkQuery(r, rt); err != nil {
+		if err := rt.bound.check(r); err != nil {
 			return err
 		}
 		reply, err := a.within(r, rt, func(ctx context.Context) (*answer, error) { return a.perform(ctx, rt, r, c, body) })
@@ -110,12 +109,14 @@ func Handle[C, In, Out any](a *API[C], op Op, fn Func[C, In, Out]) {
 // HandleRaw registers an operation that OpenAPI describes by In and Out but that does its own reading and writing: the
 // hot path, streams, forms. Decode reads a JSON body as strictly as Handle does.
 func HandleRaw[In, Out, C any](a *API[C], op Op, fn RawFunc[C]) {
+	a.handleRaw(op, reflect.TypeFor[In](), reflect.TypeFor[Out](), fn)
+}
+
+func (a *API[C]) handleRaw(op Op, in, out reflect.Type, fn RawFunc[C]) {
 	if op.Idempotent {
 		panic("web.HandleRaw: " + op.ID + ": Idempotent is for Handle")
 	}
-	rt := a.describe(op, func(d huma.Operation) {
-		huma.Register(a.huma, d, func(context.Context, *In) (*Out, error) { return nil, nil })
-	})
+	rt := a.describe(op, in, out)
 	limit := or(op.Timeout, a.cfg.Timeout)
 	a.mount(rt, func(w *recorder, r *http.Request, c C) error {
 		meta := exchangeOf(r.Context()).meta
@@ -145,8 +146,8 @@ func (a *API[C]) Mount(op Op, h http.Handler) {
 // Operations lists what is served, as it was registered: for what is to hold of every route.
 func (a *API[C]) Operations() []Op { return slices.Clone(a.ops) }
 
-// describe registers the operation with huma and makes its route.
-func (a *API[C]) describe(op Op, register func(huma.Operation)) *route {
+// describe enters the operation in the OpenAPI document, and makes its route.
+func (a *API[C]) describe(op Op, in, out reflect.Type) *route {
 	if op.ID == "" || op.Method == "" || op.Path == "" || op.Summary == "" && !op.Hidden {
 		panic("web: an operation needs ID, Method, Path and Summary: " + op.ID + " " + op.Path)
 	}
@@ -157,16 +158,10 @@ func (a *API[C]) describe(op Op, register func(huma.Operation)) *route {
 		panic("web: " + op.ID + " names a scope, but Config.Allow is nil")
 	}
 	a.describing = op.ID
-	register(a.operation(op))
-	d := a.caught.operation
-	rt := &route{op: op, repeated: map[string]bool{}, series: a.metrics.of(op.ID, op.Method), described: d, run: a.caught.handler}
-	if d.RequestBody != nil && d.RequestBody.Content["application/json"] != nil {
-		rt.body = d.RequestBody.Content["application/json"].Schema
-	}
-	for _, p := range d.Parameters {
-		if p.In == "query" && p.Schema != nil && p.Schema.Type == huma.TypeArray {
-			rt.repeated[p.Name] = true
-		}
+	d := a.operation(op)
+	rt := &route{op: op, series: a.metrics.of(op.ID, op.Method), bound: bind(a.openapi.Components.Schemas, d, in, out)}
+	if !op.Hidden {
+		a.openapi.AddOperation(d)
 	}
 	return rt
 }
@@ -234,34 +229,4 @@ func (a *API[C]) anybody(r *http.Request, rt *route, x *exchange) (c C, err erro
 		c = a.cfg.Anonymous(x.meta)
 	}
 	return c, nil
-}
-
-// catcher is the adapter that huma registers with: it keeps the handler, and routes nothing.
-type catcher struct {
-	operation *huma.Operation
-	handler   func(huma.Context)
-}
-
-// Handle keeps what huma made of an operation.
-func (c *catcher) Handle(op *huma.Operation, handler func(huma.Context)) {
-	c.operation, c.handler = op, handler
-}
-
-// ServeHTTP is never reached: requests come through API.ServeHTTP.
-func (c *catcher) ServeHTTP(w http.ResponseWriter, r *http.Request) { http.NotFound(w, r) }
-
-// checkQuery refuses a parameter that is there twice: which one counts would be anyone's guess.
-func checkQuery(r *http.Request, rt *route) error {
-	if r.URL.RawQuery == "" {
-		return nil
-	}
-	values := r.URL.Query()
-	names := make([]string, 0, len(values))
-	for name, v := range values {
-		if len(v) > 1 && !rt.repeated[name] {
-			names = append(names, name)
-		}
-	}
-	slices.Sort(names)
-	return fieldProblems(names, "query.", "is there twice")
 }

@@ -12,31 +12,25 @@ import (
 	"github.com/danielgtaylor/huma/v2"
 )
 
-// openAPI is huma's configuration: none of its own routes, links or formats, only what decodes, validates and describes.
-func (a *API[C]) openAPI() huma.Config {
+// openAPI begins the document that the operations are entered in.
+func (a *API[C]) openAPI() *huma.OpenAPI {
 	schemas := huma.NewMapRegistry("#/components/schemas/", func(t reflect.Type, hint string) string { return schemaName(t, hint, a.describing) })
 	tags := make([]*huma.Tag, len(a.cfg.Tags))
 	for i, t := range a.cfg.Tags {
 		tags[i] = &huma.Tag{Name: t.Name, Description: t.Description}
 	}
-	return huma.Config{
-		OpenAPI: &huma.OpenAPI{
-			OpenAPI: "3.1.0",
-			Info:    &huma.Info{Title: a.cfg.Title, Version: a.cfg.Version, Description: a.cfg.Description},
-			Servers: []*huma.Server{{URL: strings.TrimSuffix(a.cfg.PublicURL.String(), "/")}},
-			Tags:    tags,
-			Components: &huma.Components{
-				Schemas: schemas,
-				SecuritySchemes: map[string]*huma.SecurityScheme{
-					"bearer":  {Type: "http", Scheme: "bearer", Description: "An API key or a token in the Authorization header."},
-					"api_key": {Type: "apiKey", In: "header", Name: "X-API-Key", Description: "An API key in a header of its own."},
-				},
+	return &huma.OpenAPI{
+		OpenAPI: "3.1.0",
+		Info:    &huma.Info{Title: a.cfg.Title, Version: a.cfg.Version, Description: a.cfg.Description},
+		Servers: []*huma.Server{{URL: strings.TrimSuffix(a.cfg.PublicURL.String(), "/")}},
+		Tags:    tags,
+		Components: &huma.Components{
+			Schemas: schemas,
+			SecuritySchemes: map[string]*huma.SecurityScheme{
+				"bearer":  {Type: "http", Scheme: "bearer", Description: "An API key or a token in the Authorization header."},
+				"api_key": {Type: "apiKey", In: "header", Name: "X-API-Key", Description: "An API key in a header of its own."},
 			},
 		},
-		Formats:                      map[string]huma.Format{"application/json": jsonFormat(), "json": jsonFormat()},
-		DefaultFormat:                "application/json",
-		RejectUnknownQueryParameters: true,
-		Transformers:                 []huma.Transformer{a.intercept},
 	}
 }
 
@@ -71,14 +65,13 @@ func title(operation string) string {
 	return b.String()
 }
 
-// operation is what huma and OpenAPI are told of an operation.
-func (a *API[C]) operation(op Op) huma.Operation {
-	failure := &huma.MediaType{Schema: a.huma.OpenAPI().Components.Schemas.Schema(reflect.TypeFor[Problem](), true, "")}
-	d := huma.Operation{
+// operation is what OpenAPI is told of an operation, but for what its types say.
+func (a *API[C]) operation(op Op) *huma.Operation {
+	failure := &huma.MediaType{Schema: a.openapi.Components.Schemas.Schema(reflect.TypeFor[Problem](), true, "")}
+	d := &huma.Operation{
 		OperationID: op.ID, Method: op.Method, Path: op.Path,
 		Summary: op.Summary, Description: op.Description, Tags: op.Tags,
 		DefaultStatus: op.Status, Hidden: op.Hidden, Deprecated: op.Deprecated,
-		MaxBodyBytes: -1, BodyReadTimeout: -1, // readBody has read and bounded it before huma sees it
 		Responses: map[string]*huma.Response{"default": {
 			Description: "What failed, as a problem document (RFC 9457)",
 			Headers: map[string]*huma.Param{headerRequestID: {
@@ -121,12 +114,7 @@ func scopes(op Op) []string {
 
 // renderSpec writes the document once, when it is first asked for: by then every operation is registered.
 func (a *API[C]) renderSpec() []byte {
-	spec := a.huma.OpenAPI()
-	all := spec.Components.Schemas.Map()
-	// huma describes its own error document in any case; ours is Problem.
-	delete(all, schemaName(reflect.TypeFor[huma.ErrorModel](), "", ""))
-	delete(all, schemaName(reflect.TypeFor[huma.ErrorDetail](), "", ""))
-	b, err := json.MarshalIndent(spec, "", " ")
+	b, err := json.MarshalIndent(a.openapi, "", " ")
 	if err != nil {
 		panic("web: the OpenAPI document cannot be encoded: " + err.Error())
 	}

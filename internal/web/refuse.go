@@ -30,7 +30,10 @@ type Problem struct {
 	Errors    []problem.Field `json:"errors,omitempty" doc:"Each part of the request that is wrong"`
 }
 
-const problemType = "application/problem+json"
+const (
+	problemType = "application/problem+json"
+	jsonType    = "application/json"
+)
 
 // Refuse answers the request with the problem document of err, tells the Refused hook, and logs what is our own fault.
 // Every failure ends here. Handlers return their error instead of calling it; it is for code that stands outside of an
@@ -184,21 +187,13 @@ func crashOf(v any) *crash {
 	return c
 }
 
-// invalidOf makes a problem of what huma found wrong with a request. The values that it quotes are left out: they may be
-// secrets.
-func invalidOf(m *huma.ErrorModel) *problem.Error {
+// invalidOf makes a problem of what does not fit in a request. The values that huma quotes are left out: they may be secrets.
+func invalidOf(wrong []error) *problem.Error {
 	p := problem.New(problem.Invalid, "The request does not fit its description. See `errors`.")
-	for _, e := range m.Errors {
-		p.Fields = append(p.Fields, problem.Field{Location: e.Location, Message: bounds(e.Message)})
-	}
-	if len(p.Fields) == 0 {
-		p.Detail = "The request does not fit its description: " + m.Detail + "."
-	}
-	if m.Status == http.StatusUnsupportedMediaType {
-		p.Status = m.Status
-	}
-	if m.Status >= http.StatusInternalServerError {
-		return problem.Of(m)
+	for _, err := range wrong {
+		if e, ok := errors.AsType[*huma.ErrorDetail](err); ok {
+			p.Fields = append(p.Fields, problem.Field{Location: e.Location, Message: bounds(e.Message)})
+		}
 	}
 	return p
 }

@@ -46,7 +46,7 @@ func (b *build) make() {
 		return
 	}
 	b.path = filepath.Join(b.dir, "avouch")
-	out, err := exec.Command("go", "build", "-o", b.path, "github.com/avouch-dev/avouch/cmd/avouch").CombinedOutput()
+	out, err := exec.Command("make", "-s", "-C", "../..", "build", "PROGRAM="+b.path).CombinedOutput() // what is shipped
 	if err != nil {
 		b.err = fmt.Errorf("%w: %s", err, out)
 		return

@@ -20,7 +20,7 @@ var built = sync.OnceValues(func() (string, error) {
 		return path, nil
 	}
 	path := filepath.Join(os.TempDir(), fmt.Sprintf("avouch-strangers-%d", os.Getpid()))
-	out, err := exec.Command("go", "build", "-o", path, "github.com/avouch-dev/avouch/cmd/avouch").CombinedOutput()
+	out, err := exec.Command("make", "-s", "-C", "../..", "build", "PROGRAM="+path).CombinedOutput()
 	if err != nil {
 		return "", fmt.Errorf("%w: %s", err, out)
 	}
