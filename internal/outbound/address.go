@@ -8,15 +8,15 @@ import (
 // Public reports whether an address is of the public internet, and so is what it stands for, if it is one of those of IPv6 that
 // hold one of IPv4.
 func Public(a netip.Addr) bool {
-	if a.Zone() != "" || !a.IsValid() {
+	if a.Zone() != "" {
 		return false
 	}
 	if a = a.Unmap(); a.Is4() {
-		return !within(reserved4, a)
+		return !within(reserved4, a) && !within(clouds4, a)
 	}
 	if nat64.Contains(a) { // a network without IPv4 reaches the old internet by these
 		b := a.As16()
-		return !within(reserved4, netip.AddrFrom4([4]byte(b[12:])))
+		return Public(netip.AddrFrom4([4]byte(b[12:])))
 	}
 	return global.Contains(a) && !within(reserved6, a)
 }
@@ -31,8 +31,11 @@ var (
 		"192.31.196.0/24", "192.52.193.0/24", "192.88.99.0/24", "192.168.0.0/16", "192.175.48.0/24", "198.18.0.0/15", "198.51.100.0/24", "203.0.113.0/24",
 		"224.0.0.0/4", "240.0.0.0/4")
 	reserved6 = prefixes("2001::/23", "2001:db8::/32", "2002::/16", "2620:4f:8000::/48", "3fff::/20")
-	global    = netip.MustParsePrefix("2000::/3")
-	nat64     = netip.MustParsePrefix("64:ff9b::/96")
+	// clouds4 is what clouds serve to their own machines at addresses that look public: what a machine is told of itself on Azure, and IBM's
+	// own services. Those of others are in networks that are reserved.
+	clouds4 = prefixes("168.63.129.16/32", "161.26.0.0/16", "166.8.0.0/14")
+	global  = netip.MustParsePrefix("2000::/3")
+	nat64   = netip.MustParsePrefix("64:ff9b::/96")
 )
 
 func prefixes(all ...string) []netip.Prefix {

@@ -4,7 +4,7 @@
 // What it promises:
 //
 //  1. No connection to an address that is not of the public internet: private, shared, loopback, link-local, multicast,
-//     reserved, or one of those inside an IPv6 address (mapped, NAT64, 6to4, Teredo). Networks that the operator names are
+//     reserved, a cloud's own, or one of those inside an IPv6 address (mapped, NAT64, 6to4, Teredo). Networks that the operator names are
 //     the exception: TestOnlyPublicAddressesAreDialled, TestAllowedNetworks, FuzzEmbedded.
 //  2. What was judged is what is dialled: a name is looked up once, and a second look is taken at the socket, so an answer of
 //     DNS that changes in between gains nothing: TestTheAnswerIsDialled, TestTheSocketIsJudgedAgain.
@@ -60,7 +60,7 @@ func Client(c Config) (*http.Client, error) {
 		c.Lookup = net.DefaultResolver.LookupNetIP
 	}
 	if c.Dial == nil {
-		c.Dial = (&net.Dialer{Timeout: c.Timeout, Control: c.control}).DialContext
+		c.Dial = c.dialer().DialContext
 	}
 	roots, err := c.roots()
 	if err != nil {
@@ -118,6 +118,11 @@ func (c *Config) dial(ctx context.Context, network, address string) (net.Conn, e
 		failed = err
 	}
 	return nil, failed
+}
+
+// dialer opens sockets, each judged.
+func (c *Config) dialer() *net.Dialer {
+	return &net.Dialer{Timeout: c.Timeout, Control: c.control}
 }
 
 // control judges the address of a socket before it is connected.

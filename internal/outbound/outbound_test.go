@@ -78,6 +78,7 @@ func TestOnlyPublicAddressesAreDialled(t *testing.T) {
 		"192.0.0.8", "192.0.2.1", "198.18.0.1", "198.51.100.7", "203.0.113.9", "224.0.0.1", "239.1.1.1", "240.0.0.1", "255.255.255.255",
 		"::", "::1", "fe80::1", "fec0::1", "fc00::1", "fd12::1", "ff02::1", "::ffff:127.0.0.1", "::ffff:10.0.0.1", "::127.0.0.1",
 		"64:ff9b::127.0.0.1", "64:ff9b::a9fe:a9fe", "64:ff9b::10.0.0.1", "64:ff9b:1::808:808", "2002:7f00:1::", "2002:a00:1::1", "2001::1", "2001:db8::1", "3fff::1", "100::1", "4000::1",
+		"168.63.129.16", "::ffff:168.63.129.16", "64:ff9b::168.63.129.16", "100.100.100.200", "192.0.0.192", "fd00:ec2::254", "fd20:ce::254", "161.26.0.7", "166.8.0.1", "166.11.255.255",
 	}
 	for _, a := range refused {
 		r := &recorder{answers: []netip.Addr{netip.MustParseAddr(a)}}
@@ -87,13 +88,13 @@ func TestOnlyPublicAddressesAreDialled(t *testing.T) {
 			}
 		}
 	}
-	for _, a := range []string{"1.1.1.1", "8.8.8.8", "172.32.0.1", "100.128.0.1", "192.0.1.1", "2606:4700::1111", "64:ff9b::8.8.8.8", "::ffff:8.8.8.8"} {
+	for _, a := range []string{"1.1.1.1", "8.8.8.8", "168.63.129.15", "166.12.0.1", "172.32.0.1", "100.128.0.1", "192.0.1.1", "2606:4700::1111", "64:ff9b::8.8.8.8", "::ffff:8.8.8.8"} {
 		r := &recorder{answers: []netip.Addr{netip.MustParseAddr(a)}}
 		if err := get(t, r.config(), "https://provider.example/"); !errors.Is(err, errRecorded) || len(r.dialled) != 1 {
 			t.Errorf("%s: %v, dialled %v", a, err, r.dialled)
 		}
 	}
-	if Public(netip.Addr{}) || Public(netip.MustParseAddr("fe80::1%eth0")) || Public(netip.MustParseAddr("2606:4700::1%eth0")) {
+	if Public(netip.Addr{}) || Public(netip.MustParseAddr("fe80::1%eth0")) || Public(netip.MustParseAddr("2606:4700::1%eth0")) || Public(netip.MustParseAddr("::ffff:8.8.8.8").WithZone("eth0")) {
 		t.Error("an address that is none, or of one link, counts as public")
 	}
 }
@@ -133,6 +134,20 @@ func TestTheSocketIsJudgedAgain(t *testing.T) {
 			t.Errorf("%s: %v", address, err)
 		}
 	}
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	if conn, err := c.dialer().DialContext(t.Context(), "tcp", l.Addr().String()); !errors.Is(err, ErrRefused) {
+		t.Errorf("a socket was connected: %v, %v", conn, err)
+	}
+	within := loopback()
+	conn, err := within.dialer().DialContext(t.Context(), "tcp", l.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	conn.Close()
 }
 
 func TestClearOnlyWithin(t *testing.T) {
