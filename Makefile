@@ -18,7 +18,7 @@ run: ## start Avouch here with its own database and demo data, and say what to t
 	@exec bin/avouch dev
 
 .PHONY: test
-test: ## everything that must hold, in under 10 minutes; ends with the counts
+test: ## everything that must hold, in under 25 minutes on two processors; ends with the counts
 	@scripts/test.sh
 
 .PHONY: soak

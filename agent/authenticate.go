@@ -18,7 +18,7 @@ const Skew = 30 * time.Second
 
 // Authenticate proves an agent to Avouch itself: with an unbound token, or one that names the issuer among its resources.
 // A service that was given a token bound to itself cannot speak as the agent here. The agent's state is read from the
-// database, and it may only say what it did.
+// database: it may say what it did, and use what its scopes and its organisation's vault let it.
 func (r *Room) Authenticate(ctx context.Context, raw string, meta web.RequestMeta) (tenantdb.Caller, error) {
 	now := r.now()
 	claims, err := r.checker.Check(ctx, raw, now)
@@ -34,13 +34,16 @@ func (r *Room) Authenticate(ctx context.Context, raw string, meta web.RequestMet
 	if err != nil {
 		return tenantdb.Caller{}, unproved(err)
 	}
-	caller := tenantdb.NewCaller(tenantdb.CallerSpec{
-		Tenant: claims.Tenant, Actor: audit.Actor{Kind: audit.ActorAgent, ID: claims.Agent.String()}, How: "agent-token",
-		Scopes: []string{"audit:write"}, RequestID: audit.RequestID(meta.ID), CallerRequestID: meta.CallerRequestID, Address: meta.Address,
-	})
-	trusted := false
-	err = r.db.Read(ctx, caller, func(tx *tenantdb.ReadTx) (err error) {
-		trusted, err = stands(ctx, tx, &claims)
+	caller := func(scopes []string) tenantdb.Caller {
+		return tenantdb.NewCaller(tenantdb.CallerSpec{
+			Tenant: claims.Tenant, Actor: audit.Actor{Kind: audit.ActorAgent, ID: claims.Agent.String()}, How: "agent-token",
+			RequestID: audit.RequestID(meta.ID), CallerRequestID: meta.CallerRequestID, Address: meta.Address, Scopes: Capabilities(scopes),
+			Token: claims.JTI.String(),
+		})
+	}
+	trusted, scopes := false, []string{}
+	err = r.db.Read(ctx, caller(nil), func(tx *tenantdb.ReadTx) (err error) {
+		trusted, scopes, err = stands(ctx, tx, &claims)
 		return err
 	})
 	if err != nil {
@@ -49,7 +52,20 @@ func (r *Room) Authenticate(ctx context.Context, raw string, meta web.RequestMet
 	if !trusted {
 		return tenantdb.Caller{}, unproved(errUntrusted)
 	}
-	return caller, nil
+	return caller(scopes), nil
+}
+
+// Capabilities are what an agent with these scopes may do at Avouch itself: say what it did, and use of the vault what was granted
+// to it.
+func Capabilities(scopes []string) []string {
+	may := []string{"audit:write"}
+	if slices.Contains(scopes, "read:codes") {
+		may = append(may, "vault:code")
+	}
+	if slices.Contains(scopes, "use:secrets") {
+		may = append(may, "vault:use")
+	}
+	return may
 }
 
 var (

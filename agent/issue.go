@@ -54,10 +54,14 @@ type Issued struct {
 // order is a token on its way into the database, signed already.
 type order struct {
 	claims   Claims
-	version  int64 // of the agent that it was signed for
-	lifetime int64 // the tenant's, when it was signed
+	by       string // who asked for it
+	version  int64  // of the agent that it was signed for
+	lifetime int64  // the tenant's, when it was signed
 	now      time.Time
 }
+
+// issuerOf is a caller as rows keep them.
+func issuerOf(c tenantdb.Caller) string { return string(c.Actor().Kind) + ":" + c.Actor().ID }
 
 // errMoved says that the agent or its owner has changed since a token was signed: sign again.
 var errMoved = errors.New("the agent has changed meanwhile")
@@ -94,7 +98,7 @@ func (w *Wish) check(issuer Issuer) error {
 }
 
 // mint makes and signs a token. It is not valid until it is in the database: whoever is told of it must know that first.
-func (r *Room) mint(tenant tenantdb.TenantID, agent ID, generation, ownersLifetime int64, w Wish) (Issued, error) {
+func (r *Room) mint(ctx context.Context, tenant tenantdb.TenantID, agent ID, generation, ownersLifetime int64, w Wish) (Issued, error) {
 	most := min(time.Duration(ownersLifetime)*time.Second, MaxLifetime)
 	if w.Lifetime > most {
 		p := problem.New(problem.Invalid, "The organisation lets tokens live for %d seconds at most.", int64(most/time.Second))
@@ -117,7 +121,7 @@ func (r *Room) mint(tenant tenantdb.TenantID, agent ID, generation, ownersLifeti
 	if err != nil {
 		return Issued{}, fmt.Errorf("agent.mint: %w", err)
 	}
-	token, err := r.signing.Sign(keyring.TypeJWT, b)
+	token, err := r.signing.Sign(ctx, keyring.TypeJWT, b)
 	if err != nil {
 		return Issued{}, problem.New(problem.Unavailable, "Tokens cannot be signed now. Try again shortly.").Because(err)
 	}
@@ -143,12 +147,12 @@ func (r *Room) Issue(ctx context.Context, c tenantdb.Caller, agent ID, w Wish) (
 		if err != nil {
 			return Issued{}, fmt.Errorf("agent.Issue: %w", err)
 		}
-		token, err := r.mint(c.Tenant(), agent, f.generation, f.lifetime, w)
+		token, err := r.mint(ctx, c.Tenant(), agent, f.generation, f.lifetime, w)
 		if problem.Is(err, problem.Invalid) && f.remembered {
 			err = errMoved // perhaps: only what was read for this very call may refuse
 		}
 		if err == nil {
-			err = r.orders.Do(ctx, c, &order{claims: token.claims, version: f.version, lifetime: f.lifetime, now: r.now()})
+			err = r.orders.Do(ctx, c, &order{claims: token.claims, by: issuerOf(c), version: f.version, lifetime: f.lifetime, now: r.now()})
 		}
 		if err == nil {
 			token.Warnings = warnings(&token.claims, f.high)
@@ -183,11 +187,12 @@ func fill(tx *tenantdb.Tx, orders []*order) ([]audit.Event, []error, error) {
 	}
 	events, refused := make([]audit.Event, len(orders)), make([]error, len(orders))
 	var good []*Claims
+	var by []string
 	for i, o := range orders {
 		if refused[i] = states[o.claims.Agent].admit(o); refused[i] != nil {
 			continue
 		}
-		good = append(good, &o.claims)
+		good, by = append(good, &o.claims), append(by, o.by)
 		events[i] = about(o.claims.Agent, "token.issued", false, tokenFields(&o.claims)...)
 		if o.claims.Bound() {
 			events[i].Private = []audit.Field{{Name: "resources", Value: strings.Join(o.claims.Audience, " ")}}
@@ -196,7 +201,7 @@ func fill(tx *tenantdb.Tx, orders []*order) ([]audit.Event, []error, error) {
 	if len(good) == 0 {
 		return events, refused, nil
 	}
-	return events, refused, insertTokens(ctx, tx, good)
+	return events, refused, insertTokens(ctx, tx, good, by)
 }
 
 // admit counts the token in, or says why not.

@@ -21,7 +21,7 @@ func TestPeoplesTokensAreNoAgents(t *testing.T) {
 	encode := base64.RawURLEncoding.EncodeToString
 	for _, alg := range []string{keyring.ES256, keyring.RS256} {
 		must(t, m.signing.Ensure(t.Context(), alg))
-		token, err := m.signing.SignSession(alg, b)
+		token, err := m.signing.SignSession(t.Context(), alg, b)
 		must(t, err)
 		if _, err := m.check(token); !errors.Is(err, ErrMalformed) {
 			t.Errorf("%s: %v", alg, err)

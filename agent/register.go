@@ -85,7 +85,7 @@ func (r *Room) register(ctx context.Context, c tenantdb.Caller, a *Agent) (Issue
 	if err != nil {
 		return Issued{}, err
 	}
-	token, err := r.mint(c.Tenant(), a.ID, a.Generation, lifetime, Wish{})
+	token, err := r.mint(ctx, c.Tenant(), a.ID, a.Generation, lifetime, Wish{})
 	if err != nil {
 		return Issued{}, err
 	}
@@ -97,10 +97,10 @@ func (r *Room) register(ctx context.Context, c tenantdb.Caller, a *Agent) (Issue
 		if still != lifetime {
 			return audit.Event{}, errMoved
 		}
-		if err := insertAgent(ctx, tx, a); err != nil {
+		if err := insertAgent(ctx, tx, a, issuerOf(c)); err != nil {
 			return audit.Event{}, err
 		}
-		return registered(a, &token.claims), insertTokens(ctx, tx, []*Claims{&token.claims})
+		return registered(a, &token.claims), insertTokens(ctx, tx, []*Claims{&token.claims}, []string{issuerOf(c)})
 	})
 	token.Warnings = warnings(&token.claims, high)
 	return token, err

@@ -58,12 +58,12 @@ func listAgents(ctx context.Context, tx *tenantdb.ReadTx, before *ID, status Sta
 	return pgx.CollectRows(rows, func(row pgx.CollectableRow) (a Agent, err error) { return a, a.scan(row) })
 }
 
-const insertAgentSQL = `INSERT INTO avouch.agent (tenant_id, agent_id, name, description, scopes, created_at) VALUES ($1, $2, $3, $4, $5, $6)`
+const insertAgentSQL = `INSERT INTO avouch.agent (tenant_id, agent_id, name, description, scopes, created_at, registered_by) VALUES ($1, $2, $3, $4, $5, $6, $7)`
 
 const insertKeySQL = `INSERT INTO avouch.agent_key (tenant_id, agent_id, kid, use, algorithm, public_key, created_at) VALUES ($1, $2, $3, $4, $5, $6, $7)`
 
-func insertAgent(ctx context.Context, tx *tenantdb.Tx, a *Agent) error {
-	if _, err := tx.Exec(ctx, insertAgentSQL, tx.Tenant(), a.ID, a.Name, a.Description, a.Scopes, a.CreatedAt); err != nil {
+func insertAgent(ctx context.Context, tx *tenantdb.Tx, a *Agent, by string) error {
+	if _, err := tx.Exec(ctx, insertAgentSQL, tx.Tenant(), a.ID, a.Name, a.Description, a.Scopes, a.CreatedAt, by); err != nil {
 		return fmt.Errorf("agent: insert: %w", err)
 	}
 	for _, k := range a.Keys {
@@ -134,17 +134,18 @@ func loadStates(ctx context.Context, tx *tenantdb.ReadTx, agents []ID, now time.
 
 // Arrays of different lengths cannot be one array of arrays, so resources go as JSON.
 const insertTokensSQL = `
-INSERT INTO avouch.agent_token (tenant_id, jti, agent_id, generation, issued_at, expires_at, resources, max_uses)
-SELECT $1, x.jti, x.agent_id, x.generation, x.issued_at, x.expires_at, ARRAY(SELECT json_array_elements_text(x.resources::json)), nullif(x.max_uses, 0)
-FROM unnest($2::uuid[], $3::uuid[], $4::int8[], $5::timestamptz[], $6::timestamptz[], $7::text[], $8::int8[])
-  AS x(jti, agent_id, generation, issued_at, expires_at, resources, max_uses)`
+INSERT INTO avouch.agent_token (tenant_id, jti, agent_id, generation, issued_at, expires_at, resources, max_uses, issued_by)
+SELECT $1, x.jti, x.agent_id, x.generation, x.issued_at, x.expires_at, ARRAY(SELECT json_array_elements_text(x.resources::json)), nullif(x.max_uses, 0), x.issued_by
+FROM unnest($2::uuid[], $3::uuid[], $4::int8[], $5::timestamptz[], $6::timestamptz[], $7::text[], $8::int8[], $9::text[])
+  AS x(jti, agent_id, generation, issued_at, expires_at, resources, max_uses, issued_by)`
 
 const insertCountersSQL = `INSERT INTO avouch.counter (tenant_id, subject) SELECT $1, '` + usesCounter + `' || jti FROM unnest($2::uuid[]) AS jti`
 
 // usesCounter begins the name of the counter of a token's uses; the jti follows.
 const usesCounter = "token:"
 
-func insertTokens(ctx context.Context, tx *tenantdb.Tx, tokens []*Claims) error {
+// insertTokens inserts tokens, each with who issued it: kind and id, as the log names them.
+func insertTokens(ctx context.Context, tx *tenantdb.Tx, tokens []*Claims, by []string) error {
 	n := len(tokens)
 	jtis, agents, counted := make([]TokenID, n), make([]ID, n), []TokenID(nil)
 	generations, uses := make([]int64, n), make([]int64, n)
@@ -163,7 +164,7 @@ func insertTokens(ctx context.Context, tx *tenantdb.Tx, tokens []*Claims) error 
 			counted = append(counted, c.JTI)
 		}
 	}
-	if _, err := tx.Exec(ctx, insertTokensSQL, tx.Tenant(), jtis, agents, generations, issued, expires, resources, uses); err != nil {
+	if _, err := tx.Exec(ctx, insertTokensSQL, tx.Tenant(), jtis, agents, generations, issued, expires, resources, uses, by); err != nil {
 		return fmt.Errorf("agent: insert tokens: %w", err)
 	}
 	if len(counted) == 0 {
@@ -254,23 +255,23 @@ func purgeTokens(ctx context.Context, tx *tenantdb.Tx, madeBefore TokenID, expir
 }
 
 const standingSQL = `
-SELECT a.suspended_at IS NOT NULL OR a.revoked_at IS NOT NULL OR o.suspended_at IS NOT NULL, a.generation,
+SELECT a.suspended_at IS NOT NULL OR a.revoked_at IS NOT NULL OR o.suspended_at IS NOT NULL, a.generation, a.scopes,
   EXISTS (SELECT FROM avouch.agent_token t WHERE t.tenant_id = a.tenant_id AND t.jti = $3 AND t.revoked_at IS NOT NULL),
   coalesce((SELECT n.used FROM avouch.counter n WHERE n.tenant_id = a.tenant_id AND n.subject = '` + usesCounter + `' || $3::uuid), 0)
 FROM avouch.agent a JOIN avouch.organisation o USING (tenant_id) WHERE a.tenant_id = $1 AND a.agent_id = $2`
 
-// stands reports whether a token of good signature is still trusted.
-func stands(ctx context.Context, tx *tenantdb.ReadTx, c *Claims) (bool, error) {
+// stands reports whether a token of good signature is still trusted, and the agent's scopes.
+func stands(ctx context.Context, tx *tenantdb.ReadTx, c *Claims) (trusted bool, scopes []string, err error) {
 	var stopped, revoked bool
 	var generation, used int64
-	err := tx.QueryRow(ctx, standingSQL, c.Tenant, c.Agent, c.JTI).Scan(&stopped, &generation, &revoked, &used)
+	err = tx.QueryRow(ctx, standingSQL, c.Tenant, c.Agent, c.JTI).Scan(&stopped, &generation, &scopes, &revoked, &used)
 	if errors.Is(err, pgx.ErrNoRows) {
-		return false, nil
+		return false, nil, nil
 	}
 	if err != nil {
-		return false, fmt.Errorf("agent: standing: %w", err)
+		return false, nil, fmt.Errorf("agent: standing: %w", err)
 	}
-	return !stopped && !revoked && generation == c.Generation && (c.Uses == 0 || used < c.Uses), nil
+	return !stopped && !revoked && generation == c.Generation && (c.Uses == 0 || used < c.Uses), scopes, nil
 }
 
 const ownerSQL = `SELECT avouch.lookup_agent($1)`

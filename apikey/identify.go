@@ -26,7 +26,7 @@ type Identity struct {
 
 // Refused is the answer to every key that does not authenticate, whatever the reason.
 func Refused() error {
-	return problem.New(problem.Unauthenticated, "The API key proves nothing: it is missing, damaged, unknown, or no longer in force.")
+	return problem.New(problem.Unauthenticated, "The API key or token proves nothing: it is missing, damaged, unknown, or no longer in force.")
 }
 
 // FromHeader is the key of a request: from Authorization: Bearer, or from X-API-Key. Two different ones are none, since

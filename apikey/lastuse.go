@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/avouch-dev/avouch/audit"
+	"github.com/avouch-dev/avouch/internal/problem"
 	"github.com/avouch-dev/avouch/tenantdb"
 )
 
@@ -89,7 +90,9 @@ func (r *Room) Flush(ctx context.Context) error {
 	var failed error
 	for t, keys := range by {
 		if err := r.flush(ctx, t, keys); err != nil {
-			failed = errors.Join(failed, err)
+			if !problem.Is(err, problem.TenantKey) { // closed by its own key management, which is no failure
+				failed = errors.Join(failed, err)
+			}
 			r.keepUses(t, keys)
 		}
 	}

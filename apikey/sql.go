@@ -9,6 +9,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/avouch-dev/avouch/internal/problem"
+	"github.com/avouch-dev/avouch/keyring"
 	"github.com/avouch-dev/avouch/tenantdb"
 )
 
@@ -444,4 +445,30 @@ func revokeAll(ctx context.Context, tx *tenantdb.Tx, now time.Time) (int64, erro
 		return 0, fmt.Errorf("apikey: revoke all: %w", err)
 	}
 	return n, nil
+}
+
+// Sealed are the columns that the rotation of keys wraps anew.
+func Sealed() []keyring.SealedColumn {
+	return []keyring.SealedColumn{{
+		Table: "api_key_use", Column: "client", Key: []keyring.KeyPart{{Column: "key_id", Type: "text"}}, Item: func(key []string) string { return key[0] },
+	}}
+}
+
+const peppersSQL = `SELECT v, count(*) FROM (
+  SELECT platform_version AS v FROM avouch.api_key_verifier WHERE tenant_id = $1 UNION ALL SELECT platform_version FROM avouch.api_key_finder WHERE tenant_id = $1
+) AS all_of_them GROUP BY v`
+
+func countPeppers(ctx context.Context, tx *tenantdb.ReadTx) (map[uint32]int64, error) {
+	rows, err := tx.Query(ctx, peppersSQL, tx.Tenant())
+	if err != nil {
+		return nil, err
+	}
+	counts := map[uint32]int64{}
+	var version uint32
+	var n int64
+	_, err = pgx.ForEachRow(rows, []any{&version, &n}, func() error {
+		counts[version] = n
+		return nil
+	})
+	return counts, err
 }

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"net/http"
 	"time"
@@ -10,15 +11,16 @@ import (
 type cell struct {
 	name    string
 	conns   int
-	servers int                // 0 is the baseline, 1 a `serve`, 2 that and the one in `dev`
-	fresh   bool               // a server that has just started asks nothing of its memory of signatures
-	warm    func(*scene) feed  // nil: as feed
-	feed    func(*scene) feed  // what is measured
-	want    int                // the status of every answer
-	allowed bool               // whether every answer allows, else none
-	beside  func(*scene) chore // what runs at the same time
-	slow    bool               // so few answers that they are counted for longer
-	roomy   bool               // takes memory by hashing, for which the server has a bound of its own: another one runs after it
+	servers int                                         // 0 is the baseline, 1 a `serve`, 2 that and the one in `dev`
+	fresh   bool                                        // a server that has just started asks nothing of its memory of signatures
+	before  func(*scene, context.Context, string) error // what the server at a URL must have seen
+	warm    func(*scene) feed                           // nil: as feed
+	feed    func(*scene) feed                           // what is measured
+	want    int                                         // the status of every answer
+	allowed bool                                        // whether every answer allows, else none
+	beside  func(*scene) chore                          // what runs at the same time
+	slow    bool                                        // so few answers that they are counted for longer
+	roomy   bool                                        // takes memory by hashing, for which the server has a bound of its own: another one runs after it
 }
 
 // key names a cell among the results.
@@ -51,6 +53,7 @@ const (
 	cellIssueWide = "issue/many-tenants"
 	cellKey       = "keys/verify"
 	cellKeyMeters = "keys/verify/metered"
+	cellCode      = "vault/code"
 	cellSQL       = "keys/sql" // has no connections but one, and no server
 )
 
@@ -89,6 +92,7 @@ func cells() []cell {
 	add(cell{name: cellIssueWide, servers: 1, feed: (*scene).issueWide, want: http.StatusCreated}, 64)
 	add(cell{name: cellKey, servers: 1, feed: func(s *scene) feed { return always(s.verifyKey(s.given)) }, allowed: true}, 1, 16, 64)
 	add(cell{name: cellKeyMeters, servers: 1, feed: func(s *scene) feed { return always(s.verifyKey(s.metered)) }, allowed: true}, 64)
+	add(cell{name: cellCode, servers: 1, before: (*scene).introduce, feed: (*scene).codes}, 1, 16, 64)
 	return all
 }
 

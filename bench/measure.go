@@ -97,7 +97,7 @@ func (s *stage) disk(round int) (d disk, err error) {
 // profiled are the cells whose profiles are worth reading.
 func profiled(c cell) bool {
 	switch c.name {
-	case cellDifferent, cellNew, cellDeny, cellCrowd, cellIssue:
+	case cellDifferent, cellNew, cellDeny, cellCrowd, cellIssue, cellCode:
 		return c.conns == 64
 	}
 	return false

@@ -47,6 +47,7 @@ by that of one fdatasync in the same round. Memory is the server's, resident, at
 - "two servers": half of the connections go to each of two servers on one database.
 - "beside": without pause, the log of another organisation is exported, or that of the one which verifies read page by page, or
   people sign in, as many as the server hashes passwords of.
+- "vault/code": agents fetch one-time codes, each with a token that the server has seen, and none more than 60 in a minute.
 - "sign-in": by a password, from a known device, for four times as long. Memory while people sign in is not in the most
   under any load: that of hashes has a bound of its own, which a test holds.
 - "/ Hydra", "/ OpenBao", "/ Unkey": these did not run here. Their rates, and their hello's, were measured when the targets

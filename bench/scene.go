@@ -15,10 +15,12 @@ type scene struct {
 	auditor   string // key of that organisation's owner, which may read its log
 	agents    []agent
 	neighbour []neighbour
-	tokens    []string // issued and shown to no server yet
-	given     string   // a data key of the service's organisation
-	member    member   // of the organisation whose agents are verified
-	metered   string   // another, with a number of uses and a rate limit that are never reached
+	tokens    []string  // issued and shown to no server yet
+	given     string    // a data key of the service's organisation
+	member    member    // of the organisation whose agents are verified
+	metered   string    // another, with a number of uses and a rate limit that are never reached
+	fetchers  []fetcher // agents that fetch codes, if those are measured
+	fetched   int       // which of them fetched last
 }
 
 // neighbour is one of many organisations, with its agent.
@@ -31,7 +33,7 @@ type neighbour struct {
 const hotAgents = 64
 
 // prepare makes the scene on a running `avouch dev`.
-func prepare(ctx context.Context, dev *program, tenants, tokens int) (*scene, error) {
+func prepare(ctx context.Context, dev *program, tenants, tokens, fetchers int) (*scene, error) {
 	u, err := url.Parse(dev.ready.URL)
 	if err != nil {
 		return nil, fmt.Errorf("bench.prepare: %w", err)
@@ -71,6 +73,11 @@ func prepare(ctx context.Context, dev *program, tenants, tokens int) (*scene, er
 	}
 	if s.member, err = c.join(ctx, s.owner); err != nil {
 		return nil, err
+	}
+	if fetchers > 0 {
+		if err := s.fillVault(ctx, c, fetchers); err != nil {
+			return nil, err
+		}
 	}
 	return s, each(ctx, tokens, func(ctx context.Context, i int) (err error) {
 		s.tokens[i], err = c.issue(ctx, s.owner, s.agents[i%hotAgents].ID)

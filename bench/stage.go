@@ -66,7 +66,11 @@ func openStage(ctx context.Context, o options, progress io.Writer) (s *stage, er
 	tokens := int(o.cell.Seconds() * spare)
 	s.say("preparing %d organisations and %d tokens", o.tenants, tokens)
 	began := time.Now()
-	if s.scene, err = prepare(ctx, s.dev, o.tenants, tokens); err != nil {
+	agents := 0 // of the vault, whose preparing takes longest
+	if o.only.MatchString(cellCode) {
+		agents = fetchers
+	}
+	if s.scene, err = prepare(ctx, s.dev, o.tenants, tokens, agents); err != nil {
 		return s, fmt.Errorf("%w\n%s", err, s.dev.lastWords())
 	}
 	s.say("prepared in %.1f s", time.Since(began).Seconds())
@@ -155,6 +159,11 @@ func (s *stage) run(ctx context.Context, c cell) (r result, err error) {
 				err = s.restart(ctx)
 			}
 		}()
+	}
+	if c.before != nil {
+		if err := c.before(s.scene, ctx, "http://"+s.serve.target.String()); err != nil {
+			return r, err
+		}
 	}
 	l := load{conns: c.conns, feed: c.feed(s.scene), warmFor: s.warm, runFor: s.cell, want: c.want}
 	if c.warm != nil {

@@ -54,7 +54,7 @@ func rivals() []rival {
 
 // rows are what the project promises, as far as it was measured.
 func (b *book) rows() []row {
-	rows := slices.Concat(b.throughputRows(), b.latencyRows(), b.scaleRows(), b.sqlKeyRows(), b.footprintRows())
+	rows := slices.Concat(b.throughputRows(), b.latencyRows(), b.codeRows(), b.scaleRows(), b.sqlKeyRows(), b.footprintRows())
 	return slices.DeleteFunc(rows, func(r row) bool { return len(r.values) == 0 })
 }
 

@@ -9,6 +9,12 @@ import (
 // stop using within this time.
 const keyLife = 30 * time.Second
 
+// over reports whether a time has come, by the clock that runs while the machine is suspended or by the one that nobody sets: a machine that
+// wakes up must not go on with what was left to it, nor one whose clock was set back.
+func over(now, end time.Time) bool {
+	return !now.Before(end) || !now.Round(0).Before(end.Round(0))
+}
+
 // cache holds at most 2*limit values, each for at most life. It has two halves: when the young half is full it becomes
 // the old one, and what is still used moves back, so that a scan cannot push out everything at once.
 type cache[K comparable, V any] struct {
@@ -38,7 +44,7 @@ func (c *cache[K, V]) get(k K, now time.Time) (V, bool) {
 	}
 	drops := c.drops
 	c.mu.RUnlock()
-	if !ok || now.Sub(t.since) >= c.life {
+	if !ok || over(now, t.since.Add(c.life)) {
 		var none V
 		return none, false
 	}
@@ -81,4 +87,23 @@ func (c *cache[K, V]) drop(match func(K) bool) {
 			}
 		}
 	}
+}
+
+// sweep forgets what is used no more because its time is over.
+func (c *cache[K, V]) sweep(now time.Time) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, half := range []map[K]timed[V]{c.young, c.old} {
+		for k, t := range half {
+			if over(now, t.since.Add(c.life)) {
+				delete(half, k)
+			}
+		}
+	}
+}
+
+func (c *cache[K, V]) size() int {
+	c.mu.RLock()
+	defer c.mu.RUnlock()
+	return len(c.young) + len(c.old)
 }

@@ -1,6 +1,7 @@
 package keyring
 
 import (
+	"bytes"
 	"context"
 	"crypto/hmac"
 	"crypto/sha256"
@@ -10,6 +11,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"sync/atomic"
 
 	"github.com/avouch-dev/avouch/internal/secret"
 	"github.com/avouch-dev/avouch/tenantdb"
@@ -22,6 +24,9 @@ type pepper struct {
 	secret.Hidden
 	versions map[uint32]secret.Bytes
 	newest   uint32
+	platform *Platform // whose version counts, where the pepper comes from it
+	dir      string    // of the key store
+	seen     *atomic.Pointer[followed]
 	dummy    secret.Bytes // the tenant's stage for ids that nobody has
 }
 
@@ -30,14 +35,20 @@ const (
 	pepperUse = "apikey pepper"
 )
 
-func newPepper(p *Platform, own secret.String) (pepper, error) {
-	out := pepper{versions: map[uint32]secret.Bytes{}, newest: p.newest, dummy: newKey()}
-	for v := range p.versions {
-		key, err := p.derive(pepperUse, v)
-		if err != nil {
-			return pepper{}, err
+func newPepper(p *Platform, own secret.String, dir string) (pepper, error) {
+	out := pepper{versions: map[uint32]secret.Bytes{}, dummy: newKey(), platform: p, dir: dir, seen: &atomic.Pointer[followed]{}}
+	if p == nil && own.IsZero() {
+		return pepper{}, errors.New("without a platform key, the digests of API keys want a pepper of their own: AVOUCH_API_KEY_PEPPER_FILE names it, and `avouch keyring new-pepper` makes it")
+	}
+	if p != nil {
+		out.newest = p.newest
+		for v := range p.versions {
+			key, err := p.derive(pepperUse, v)
+			if err != nil {
+				return pepper{}, err
+			}
+			out.versions[v] = key
 		}
-		out.versions[v] = key
 	}
 	if own.IsZero() {
 		return out, nil
@@ -63,6 +74,20 @@ func (r *Ring) Retired(platformVersion uint32) bool {
 	return !given && platformVersion < r.pepper.newest
 }
 
+// HasPepper reports whether this process was given a version of the pepper.
+func (r *Ring) HasPepper(version uint32) bool {
+	_, given := r.pepper.versions[version]
+	return given
+}
+
+// PepperName says what a version of the pepper comes from: the platform key of that version, or a pepper of its own.
+func PepperName(version uint32) Wrapping {
+	if version > ownPepper {
+		return Wrapping{"pepper", version - ownPepper}
+	}
+	return Wrapping{"platform/pepper", version}
+}
+
 // KeyVersion names the two secrets that a digest is made with.
 type KeyVersion struct{ Tenant, Platform uint32 }
 
@@ -77,17 +102,24 @@ func (r *Ring) CurrentKeyVersions(ctx context.Context, t tenantdb.TenantID) (ten
 	if err == nil {
 		_, err = r.key(ctx, heldName{t, UseAPIKey, live})
 	}
-	if err != nil {
-		return 0, 0, fmt.Errorf("keyring.CurrentKeyVersions: %w", err)
+	if err == nil {
+		platformVersion, err = r.pepper.current()
 	}
-	return live, r.pepper.newest, nil
+	if err != nil {
+		return 0, 0, fmt.Errorf("keyring.CurrentKeyVersions: %w", outage(err))
+	}
+	return live, platformVersion, nil
 }
 
 // Outdated reports whether a digest was made with other secrets than this process takes for the present ones. It may be wrong
 // for 30 seconds after they were replaced elsewhere, and costs nothing: whoever acts on it asks CurrentKeyVersions first.
 func (r *Ring) Outdated(ctx context.Context, t tenantdb.TenantID, v KeyVersion) bool {
 	h, err := r.key(ctx, heldName{t, UseAPIKey, 0})
-	return err == nil && v != KeyVersion{h.version, r.pepper.newest}
+	if err != nil {
+		return false
+	}
+	platform, err := r.pepper.current()
+	return err == nil && v != KeyVersion{h.version, platform}
 }
 
 // KeyDigest is the digest of an API key (API-KEYS.md), from h0 = SHA-256(key). keyID is the key's public id.
@@ -185,6 +217,20 @@ func (r *Ring) Derive(ctx context.Context, t tenantdb.TenantID, purpose string, 
 		return [32]byte{}, fmt.Errorf("keyring.Derive: %w", err)
 	}
 	return derived(h.key, purpose, message), nil
+}
+
+// SeedMark names a seed of one-time codes: the same wherever an organisation keeps it, so that rooms tell whether they keep the same one,
+// and none opens anything for that. Whoever has the database alone learns which are equal, and no more. Zeros behind a seed are left out,
+// as HMAC does: the codes are the same.
+func (r *Ring) SeedMark(ctx context.Context, t tenantdb.TenantID, seed []byte) ([]byte, error) {
+	if len(seed) <= sha256.BlockSize {
+		seed = bytes.TrimRight(seed, "\x00")
+	}
+	m, err := r.Derive(ctx, t, "otp-seed/v1", seed)
+	if err != nil {
+		return nil, err
+	}
+	return m[:], nil
 }
 
 // derived is frozen (testdata/vectors.json). Its label keeps it apart from pseudonyms, which are made with the same key, and

@@ -1,6 +1,6 @@
-// Package keyring holds all keys, and is the only package that sees their bytes.
+// Package keyring holds all keys. It is the only package that keeps their bytes; the drivers beneath it hand them to a KMS.
 //
-// Three layers: the platform key (environment, file or KMS; never in the database) wraps each tenant's keys, which lie in
+// Three layers: the platform key (environment or file), or a key in a KMS (KeyWrapper), never in the database, wraps each tenant's keys, which lie in
 // the key store; those wrap a data key for each write. The key store is a directory outside the database and its
 // backups, because what is destroyed in it must not come back with a restored dump. Everything names the version of the
 // key that it needs, so that each layer can be rotated by itself.
@@ -11,7 +11,7 @@
 //	                     │                       ├─ apikey ──── first stage of KeyDigest
 //	                     │                       ├─ pseudonym ─ Pseudonym, Derive
 //	                     │                       └─ pii
-//	                     ├─ signing ─── wraps ── token signing keys, in the database (Signing)
+//	                     ├─ signing ─── wraps ── token signing keys, in the database (Signing), or the names of those that a KMS holds
 //	                     └─ apikey pepper ────── second stage of KeyDigest
 //
 // What it promises:
@@ -27,10 +27,14 @@
 //     made, is made again where it is lost: TestDecoy.
 //  4. Any number of processes may share a key store and create at once; a crash leaves a key whole or not there:
 //     TestManyProcessesCreateAtOnce, TestCrashesLeaveNothingThatCounts. Whoever looks for a key on the way is told what it
-//     is, and never that it is lost: TestNothingSeemsLostOnTheWay.
+//     is, and never that it is lost: TestNothingSeemsLostOnTheWay. A lock that another process does not let go of is waited for
+//     for half a minute at most, and no longer than the caller wants: TestHeldLocksAreNotWaitedFor.
 //  5. A destroyed key is overwritten and gone, at once here and within 30 seconds on other servers; what it sealed never
-//     opens again, and everything else does: TestDestroy, TestInterruptedDestroy, TestErasure, TestNoKeyStaysThatWasReadBeforeItsDestruction.
-//  6. Key files are for their owner only: TestPlatformKeyFile, TestStorePermissions.
+//     opens again, and everything else does: TestDestroy, TestDestroyMarksFirst, TestInterruptedDestroy, TestErasure, TestNoKeyStaysThatWasReadBeforeItsDestruction.
+//     What a process that was killed had written of it goes with it, and is overwritten within two hours otherwise while SweepStore is
+//     called every hour: TestNoCopyOutlivesItsKey, TestLeftoversAreSwept, TestSweptIsNotDestroyed.
+//  6. Key files are for their owner only, and the key store stays its owner's, whoever works in it: TestPlatformKeyFile, TestStorePermissions,
+//     TestStoreStaysItsOwners, TestNobodyElseWrites.
 //  7. The formats are frozen: TestVectorsOfPlatformAndStore, TestVectorsOfSealedForms, TestVectorsOfDigestAndNames. What is derived for
 //     one tenant and purpose is the same on every server, and nothing to any other: TestDerive.
 //  8. An API key's digest depends on every part, and keeps its meaning when keys rotate: TestKeyDigest, TestPepperVersions. A new
@@ -59,9 +63,47 @@
 //     for one. People's tokens have keys of their own, in a key set of their own; neither signs or checks anything of the other's, also
 //     where the database is rewritten: TestKeySetsAreApart, TestUsesAreKeptApart, TestRewrittenUsesAreNoKeys. What the token keys state otherwise is a text of lines, and no token passes for one: TestStatementsAreNoTokens,
 //     TestStatementLines.
+//  14. An organisation's key is renewed to a version that is said, once (RenewTo), and what is under older ones is wrapped under it without being
+//     opened or moved: TestRenewTo, TestRewrapSealed, TestRewrapSubjects. What does not open stays as it is, and who is erased meanwhile stays
+//     erased: TestRewrapSubjectsLeavesDamage, TestErasedStaysErasedWhileRewrapped.
+//  15. An organisation may keep its keys under a key management of its own, and close them there: within 30 seconds of its last yes nothing
+//     of the organisation opens, seals or is in memory here, and others go on: TestOwnKMSRevoked, TestServerThatKnewNothingOfIt, TestOwnKMSModel,
+//     TestSlowAnswersCount. It is asked at a bounded rate and by no
+//     request: TestOwnKMSIsAskedAtABoundedRate, TestOwnKMSHangs; what it gives is proved: TestOwnKeyIsProved, TestKMSMustBind. Neither it nor
+//     the platform key opens anything alone: TestNeitherOpensAlone; nor does it with a copy of before of what lies here:
+//     TestCopiesOpenNothingLater. Keys move there and back with nobody noticing, whatever fails or is killed on the way:
+//     TestReadersWhileKeysMove, TestReaderInBetween, TestMovesFailAnywhere, TestHandOverKilled, TestTakenBack; none is left behind that is
+//     made or rewrapped meanwhile: TestNoKeyIsLeftOutside; rotation and destruction do without it: TestOwnKeyThroughRotations,
+//     TestShreddedWithoutItsKMS. Where the settings are missing here it is not blamed: TestSettingsAreMissing.
+//  16. Keys are wrapped anew while they are in use, by a process that may be killed at any point: nothing is unreadable in between, what
+//     the new wrapper cannot open replaces nothing, what was destroyed stays so, and no older wrapper is needed afterwards: TestRewrap,
+//     TestRewrapKilled, TestRewrapReplacesNothingUnread, TestRewrapBringsNothingBack, TestRewrapFinishesOff, TestRewrapSealed,
+//     TestRewrapSigning, TestRewrapSigningLeavesWhatItCannotOpen. What does not open stops nothing else, and is named: TestRewrapGoesOn;
+//     where nobody answers it stops: TestRewrapStopsWhereNobodyAnswers. No bytes of what was replaced stay: TestOverwritten.
+//  17. Of several wrappers the first wraps, and what any has wrapped opens with that one alone: TestSeveral, TestLocalContract. A KMS that
+//     does not answer, or refuses, is told from a key that does not open: server.TestKMSAlone.
+//  18. A new version of a platform key or a pepper takes none away, and stays its owner's: TestAddPlatformKey, TestPepperFile. It wraps and
+//     digests nothing before a rewrapping: TestNewVersionsWait, TestNewPeppersWait, server.TestPepperWaitsForRewrap. With a KMS
+//     no platform key is needed, but a pepper is: TestWithoutPlatformKey.
+//  19. That an organisation was deleted is said beside its keys, and by nobody who has the database alone; who deletes, restores or shreds
+//     does so alone, on all servers: TestDeletion, TestDeletionIsRewrapped, TestDeletionIsHeldByOne, TestDeletionFormat, FuzzParseDeletion. Since when nothing needs
+//     older versions is said in the same way, of as many rotations as a KMS wraps, and none of them keeps another from its end: TestUnneeded,
+//     TestUnneededTogether, TestUnneededIsRewrapped, TestUnneededIsBounded, TestUnneededFormat, FuzzParseUnneeded.
+//  20. A process that was not given what wraps the keys now knows it: it is not ready, makes no key, and calls nothing altered:
+//     TestForgottenProcess, TestNotForgotten, TestReady. No key, and no note of the key store, counts before what was wrapped has opened: TestNewKeysAreProved. What a
+//     suspended machine had left of a key, or of an organisation's lease, is over when it wakes: TestSuspended.
+//  21. Where a KMS holds the signing keys (Hold), no private part of a new one was ever here, and others verify what it signs:
+//     TestOthersVerifyHeldKeysTokens. A record says which of the KMS's keys a kid is, for the use, and only who has the platform key writes
+//     that: TestHeldRecordsAreProved. A signature that does not verify by the record is no token, whatever happened there:
+//     TestWrongSignatureIsNoToken. A KMS that hangs or refuses stops signing, in bounded time and with bounded calls, and no check of a
+//     token: TestSilentKMS, server.TestSigningKeysInTheKMS; nor an emergency for which there is a standby: TestRevokedWithoutTheKMS.
+//     The KMS holds the keys that records name, and what was made in vain is ended there, but for what a killed process made a moment
+//     before: TestHeldKeysRotateTogether, TestKeysOfUnknownOutcome, TestHeldKeysEnd, TestOneThatIsKept, TestHeldModel, server.TestEndlessEnd. The setting is
+//     for new keys, both ways: TestSettingIsForNewKeys; names are wrapped anew as keys are: TestHeldRewrap.
+//  22. What is revoked signs nothing from when Revoke returns, on any server, and its successor signs: TestRevokedKeySignsNothing.
 //
 // What it does not promise. Go moves and copies memory: key buffers are cleared where this package owns them, but not a
-// cipher's expanded key, a signing key in use, a string that an environment variable came in, or what a cache dropped
+// cipher's expanded key, a signing key in use (where no KMS holds it), a string that an environment variable came in, or what a cache dropped
 // while someone else was using it. An environment variable stays in /proc/<pid>/environ, which DenyDump closes to other
 // processes of the same user; a file or a KMS is better. Overwriting a file does not reach older copies on flash,
 // copy-on-write file systems, snapshots or backups of the key store: keep its history to hours. A subject whose whole

@@ -2,6 +2,7 @@ package keyring
 
 import (
 	"context"
+	"crypto/sha256"
 	"encoding/binary"
 	"fmt"
 
@@ -90,4 +91,14 @@ func parseEnvelope(b []byte) (w Wrapped, body []byte, err error) {
 		return Wrapped{}, nil, ErrFormat
 	}
 	return w, body, nil
+}
+
+// Commitment is what a log says of a sealed value, so that another in its place, an older one of its own too, is found: SHA-256 over
+// its item version and its ciphertext. The wrap is not in it: rotating a key changes nothing.
+func Commitment(sealed []byte, version uint64) ([32]byte, error) {
+	_, body, err := parseEnvelope(sealed)
+	if err != nil {
+		return [32]byte{}, fmt.Errorf("keyring.Commitment: %w", err)
+	}
+	return sha256.Sum256(append(binary.BigEndian.AppendUint64([]byte("avouch/sealed/v1\n"), version), body...)), nil
 }

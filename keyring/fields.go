@@ -111,6 +111,9 @@ func fieldsVersion(header [fieldsHeader]byte) uint32 {
 }
 
 func (r *Ring) sealer(ctx context.Context, n sealerName) (*fieldSealer, error) {
+	if err := r.Usable(ctx, n.tenant); err != nil {
+		return nil, err
+	}
 	now := r.now()
 	if s, ok := r.sealers.get(n, now); ok && s.seals.Add(1) <= maxSeals {
 		return s, nil
@@ -134,6 +137,9 @@ func (r *Ring) sealer(ctx context.Context, n sealerName) (*fieldSealer, error) {
 }
 
 func (r *Ring) opener(ctx context.Context, n openerName) (cipher.AEAD, error) {
+	if err := r.Usable(ctx, n.tenant); err != nil {
+		return nil, err
+	}
 	now := r.now()
 	if a, ok := r.openers.get(n, now); ok {
 		return a, nil

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/avouch-dev/avouch/audit"
+	"github.com/avouch-dev/avouch/internal/secret"
 )
 
 func TestFieldsOpen(t *testing.T) {
@@ -125,6 +126,38 @@ func TestNoKeyStaysThatWasReadBeforeItsDestruction(t *testing.T) {
 	if _, ok := c.get(1, start); ok {
 		t.Error("a value loaded before a drop stays")
 	}
+	ctx := t.Context()
+	r, tenant := newRing(t)
+	for what, destroy := range map[heldName]func() error{
+		{tenant, UseAPIKey, 1}: func() error { return r.Destroy(ctx, tenant, UseAPIKey, 1) },
+		{tenant, UsePII, 0}:    func() error { return r.Destroy(ctx, tenant, UsePII, 1) },
+	} {
+		wrapper := r.wrapper
+		r.wrapper = afterUnwrap{wrapper, func() {
+			if err := destroy(); err != nil {
+				t.Error(err)
+			}
+		}}
+		if _, err := r.key(ctx, what); err != nil {
+			t.Fatalf("what was read before its destruction: %v", err)
+		}
+		r.wrapper = wrapper
+		if _, err := r.key(ctx, what); !errors.Is(err, ErrDestroyed) {
+			t.Errorf("%s: what was being read stays: %v", what.use, err)
+		}
+	}
+}
+
+// afterUnwrap does something once a key is unwrapped, and before anybody has it.
+type afterUnwrap struct {
+	KeyWrapper
+	do func()
+}
+
+func (w afterUnwrap) Unwrap(ctx context.Context, k Wrapped, b Binding) (secret.Bytes, error) {
+	key, err := w.KeyWrapper.Unwrap(ctx, k, b)
+	w.do()
+	return key, err
 }
 
 func TestCacheIsBoundedAndForgets(t *testing.T) {

@@ -59,7 +59,7 @@ func (set *keySet) document(use string) document {
 	for i := range set.keys {
 		k := &set.keys[i]
 		if o := set.opened[k.KID]; o != nil && o.of.use == use {
-			out.Keys = append(out.Keys, k.jwk(o.private.Public()))
+			out.Keys = append(out.Keys, k.jwk(o.public))
 		}
 	}
 	b, err := json.Marshal(out)

@@ -134,8 +134,8 @@ func thumbprint(p crypto.PublicKey) string {
 
 // SignSession makes an access token (RFC 9068) of a person: a JWT of type at+jwt that no key of agents' tokens signs. Ensure has made
 // the algorithm's keys.
-func (s *Signing) SignSession(algorithm string, claims []byte) (token string, err error) {
-	if token, err = s.sign(line{useSession, algorithm}, TypeAccessToken, claims); err != nil {
+func (s *Signing) SignSession(ctx context.Context, algorithm string, claims []byte) (token string, err error) {
+	if token, err = s.sign(ctx, line{useSession, algorithm}, TypeAccessToken, claims); err != nil {
 		return "", fmt.Errorf("keyring.SignSession: %w", err)
 	}
 	return token, nil
@@ -184,7 +184,7 @@ func (s *Signing) beginLine(ctx context.Context, l line) error {
 		if len(todo) == 0 {
 			return noSigner(ErrNoSigner)
 		}
-		if err := s.step(ctx, s.store, l, todo[0]); err != nil {
+		if err := s.step(ctx, s.store, taskOf(l, todo[0], keys)); err != nil {
 			return err
 		}
 	}

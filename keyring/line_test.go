@@ -40,7 +40,7 @@ func withSessions(t testing.TB) (*Signing, *memoryStore, *clock) {
 
 func mustSignSession(t testing.TB, s *Signing, c *clock, alg string) string {
 	t.Helper()
-	token, err := s.SignSession(alg, claims(c, time.Hour))
+	token, err := s.SignSession(t.Context(), alg, claims(c, time.Hour))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -51,7 +51,7 @@ func TestLinesBeginWhenAskedFor(t *testing.T) {
 	t.Parallel()
 	ctx := context.Background()
 	s, m, c := newSigning(t)
-	if _, err := s.SignSession(ES256, claims(c, time.Hour)); !errors.Is(err, ErrNoSigner) {
+	if _, err := s.SignSession(t.Context(), ES256, claims(c, time.Hour)); !errors.Is(err, ErrNoSigner) {
 		t.Errorf("before anybody asked, a person's token is signed: %v", err)
 	}
 	for _, alg := range []string{"HS256", "none", "", "PS256", "ES384"} {
@@ -201,7 +201,7 @@ func TestUsesAreKeptApart(t *testing.T) {
 	t.Parallel()
 	ctx := context.Background()
 	s, _, c := withSessions(t)
-	oauth, err := s.Sign(TypeAccessToken, claims(c, time.Hour))
+	oauth, err := s.Sign(t.Context(), TypeAccessToken, claims(c, time.Hour))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -219,11 +219,11 @@ func TestUsesAreKeptApart(t *testing.T) {
 			}
 		}
 	}
-	if _, err := s.sign(line{useSession, ES256}, TypeJWT, claims(c, time.Hour)); err == nil {
+	if _, err := s.sign(t.Context(), line{useSession, ES256}, TypeJWT, claims(c, time.Hour)); err == nil {
 		t.Error("a person's key signs what has the type of an agent's token")
 	}
 	for _, l := range []line{{useToken, RS256}, {useSession, "HS256"}, {"", ""}} {
-		if _, err := s.sign(l, TypeAccessToken, claims(c, time.Hour)); !errors.Is(err, ErrNoSigner) {
+		if _, err := s.sign(t.Context(), l, TypeAccessToken, claims(c, time.Hour)); !errors.Is(err, ErrNoSigner) {
 			t.Errorf("a key of %v signs: %v", l, err)
 		}
 	}
@@ -308,7 +308,7 @@ func TestLinesFailApart(t *testing.T) {
 	if !errors.Is(err, ErrNoneOpens) || len(line{useSession, ES256}.of(m.keys)) != 1 || len(m.keys) != before+1 { // the standby of RS256
 		t.Errorf("%v; of %d keys there are %d", err, before, len(m.keys))
 	}
-	if _, err := s.SignSession(ES256, claims(c, time.Hour)); !errors.Is(err, ErrNoSigner) {
+	if _, err := s.SignSession(t.Context(), ES256, claims(c, time.Hour)); !errors.Is(err, ErrNoSigner) {
 		t.Errorf("the damaged line signs: %v", err)
 	}
 	if err := s.Ensure(ctx, ES256); !errors.Is(err, ErrNoneOpens) {
@@ -351,6 +351,33 @@ func TestRevokedPeoplesKey(t *testing.T) {
 	}
 	if len(agents.of(m.keys)) != 2 {
 		t.Error("agents' keys changed")
+	}
+}
+
+// TestSeedMark: seeds that make the same codes have the same name in one organisation, on all servers; others have others, and in other
+// organisations they have others too.
+func TestSeedMark(t *testing.T) {
+	t.Parallel()
+	r, tenant := newRing(t)
+	other := newTenant(t, r)
+	mark := func(r *Ring, of tenantdb.TenantID, seed string) string {
+		t.Helper()
+		m, err := r.SeedMark(context.Background(), of, []byte(seed))
+		if err != nil || len(m) != 32 {
+			t.Fatal(m, err)
+		}
+		return string(m)
+	}
+	long := strings.Repeat("x", 64)
+	one := mark(r, tenant, "12345678901234567890")
+	if one != mark(ringOn(t, r.store.dir, nil), tenant, "12345678901234567890") || one != mark(r, tenant, "12345678901234567890\x00\x00") {
+		t.Error("the same seed has two names")
+	}
+	if one == mark(r, other, "12345678901234567890") || one == mark(r, tenant, "12345678901234567891") || one == mark(r, tenant, "\x0012345678901234567890") {
+		t.Error("two seeds have one name")
+	}
+	if mark(r, tenant, long) == mark(r, tenant, long+"\x00") { // of which HMAC takes a hash
+		t.Error("two long seeds have one name")
 	}
 }
 

@@ -27,6 +27,12 @@ func TestMain(m *testing.M) {
 		os.Exit(ringChild(os.Args[1], os.Args[2:]))
 	case "dump":
 		os.Exit(dumpChild())
+	case "handover":
+		os.Exit(handOverChild(os.Args[1], os.Args[2]))
+	case "rewrap":
+		os.Exit(rewrapChild(os.Args[1], os.Args[2]))
+	case "stranger":
+		os.Exit(strangerChild(os.Args[1], os.Args[2]))
 	case "platform":
 		os.Exit(platformChild(os.Args[1]))
 	}

@@ -33,6 +33,7 @@ type Platform struct {
 	secret.Hidden
 	versions map[uint32]secret.Bytes
 	newest   uint32
+	follow   *follow
 }
 
 // ParsePlatform reads platform keys: one or more entries, divided by commas or line ends, each the base64 of 32 bytes
@@ -41,7 +42,7 @@ func ParsePlatform(text []byte) (*Platform, error) {
 	if len(text) > maxPlatformText {
 		return nil, errors.New("keyring.ParsePlatform: too long")
 	}
-	p := &Platform{versions: map[uint32]secret.Bytes{}}
+	p := &Platform{versions: map[uint32]secret.Bytes{}, follow: &follow{}}
 	for i, entry := range strings.FieldsFunc(string(text), func(r rune) bool { return r == ',' || r == '\n' || r == '\r' }) {
 		version, key, err := parsePlatformEntry(strings.TrimSpace(entry))
 		if err != nil {
@@ -101,23 +102,6 @@ func LoadPlatform(value secret.String, file string) (*Platform, error) {
 	return p, nil
 }
 
-// LoadPepper reads a pepper of its own from the value of AVOUCH_API_KEY_PEPPER, or, where that is empty, from a file; empty if
-// neither is given. Config.Pepper takes it.
-func LoadPepper(value secret.String, file string) (secret.String, error) {
-	if !value.IsZero() || file == "" {
-		return value, nil
-	}
-	text, err := secret.ReadFile(file, maxPlatformText)
-	if err != nil {
-		return secret.String{}, fmt.Errorf("keyring.LoadPepper: %w", err)
-	}
-	defer clear(text)
-	if _, err := ParsePlatform(text); err != nil { // says which file it is
-		return secret.String{}, fmt.Errorf("keyring.LoadPepper: %s: %w", file, err)
-	}
-	return secret.Text(string(text)), nil
-}
-
 // CreatePlatformKeyFile makes a file with a new random platform key, mode 0600, for the first start of a development
 // installation. A file that exists is left as it is (made is false), also if another process makes it at the same time.
 // When it returns, the key survives a power cut.
@@ -170,14 +154,14 @@ const (
 // without a KMS.
 type Local struct {
 	secret.Hidden
-	keyID  string
-	newest uint32
-	aeads  map[uint32]cipher.AEAD
+	keyID    string
+	platform *Platform
+	aeads    map[uint32]cipher.AEAD
 }
 
 // Wrapper derives the wrapper for a use.
 func (p *Platform) Wrapper(use string) (*Local, error) {
-	l := &Local{keyID: "platform/" + use, newest: p.newest, aeads: map[uint32]cipher.AEAD{}}
+	l := &Local{keyID: "platform/" + use, platform: p, aeads: map[uint32]cipher.AEAD{}}
 	for version := range p.versions {
 		key, err := p.derive(use, version)
 		if err != nil {
@@ -192,9 +176,16 @@ func (p *Platform) Wrapper(use string) (*Local, error) {
 	return l, nil
 }
 
-// Wrap encrypts a key under the newest version.
+// KeyID names the key in what it wraps.
+func (l *Local) KeyID() string { return l.keyID }
+
+// Wrap encrypts a key under the version that wraps now: the newest, unless Follow says otherwise.
 func (l *Local) Wrap(_ context.Context, key secret.Bytes, b Binding) (Wrapped, error) {
-	return wrapUnder(l.aeads[l.newest], l.keyID, l.newest, key, b), nil
+	version, err := l.platform.current()
+	if err != nil {
+		return Wrapped{}, fmt.Errorf("keyring.Wrap: %w", err)
+	}
+	return wrapUnder(l.aeads[version], l.keyID, version, key, b), nil
 }
 
 // Unwrap decrypts a key under the version that wrapped it.
@@ -204,6 +195,9 @@ func (l *Local) Unwrap(_ context.Context, w Wrapped, b Binding) (secret.Bytes, e
 	}
 	a, ok := l.aeads[w.KeyVersion]
 	if !ok {
+		if _, err := l.platform.current(); err != nil { // a process that is behind cannot know what the version is
+			return secret.Bytes{}, fmt.Errorf("keyring.Unwrap: %w", err)
+		}
 		return secret.Bytes{}, fmt.Errorf("keyring.Unwrap: version %d of the platform key was not given to this process: %w", w.KeyVersion, ErrSealed)
 	}
 	key, err := unwrapUnder(a, w, b)
@@ -215,6 +209,9 @@ func (l *Local) Unwrap(_ context.Context, w Wrapped, b Binding) (secret.Bytes, e
 
 // Describe names the derived key and its versions.
 func (l *Local) Describe(context.Context) (Description, error) {
-	versions := slices.SortedFunc(maps.Keys(l.aeads), cmp.Compare)
-	return Description{Kind: "local", KeyID: l.keyID, Version: l.newest, Versions: versions}, nil
+	version, err := l.platform.current()
+	if err != nil {
+		return Description{}, fmt.Errorf("keyring.Describe: %w", err)
+	}
+	return Description{Kind: "local", KeyID: l.keyID, Version: version, Versions: slices.SortedFunc(maps.Keys(l.aeads), cmp.Compare)}, nil
 }

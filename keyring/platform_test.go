@@ -187,7 +187,7 @@ func TestPlatformVersions(t *testing.T) {
 		t.Errorf("a version that is not there: %v", err)
 	}
 	d, err := both.Describe(ctx)
-	if want := (Description{"local", "platform/test", 2, []uint32{1, 2}}); err != nil || !reflect.DeepEqual(d, want) {
+	if want := (Description{Kind: "local", KeyID: "platform/test", Version: 2, Versions: []uint32{1, 2}}); err != nil || !reflect.DeepEqual(d, want) {
 		t.Errorf("Describe = %+v, %v", d, err)
 	}
 }

@@ -2,6 +2,7 @@ package keyring
 
 import (
 	"cmp"
+	"errors"
 	"slices"
 	"time"
 
@@ -117,8 +118,11 @@ func standby(now time.Time, keys []SigningKey, signer string) *SigningKey {
 	return next
 }
 
+// errNoSuccessor says that a key is to be made that takes over.
+var errNoSuccessor = errors.New("no other key can sign")
+
 // revocation is the next step towards revoking a key: a successor, if the key is the one that signs, else the revocation.
-// ErrRevokedKey says that there is nothing left to do. sound are the keys that can be used.
+// ErrRevokedKey says that there is nothing left to do, errNoSuccessor that a fresh key is wanted. sound are the keys that can be used.
 func revocation(now time.Time, keys, sound []SigningKey, kid string, fresh SigningKey) (SigningKey, audit.Event, error) {
 	i := slices.IndexFunc(keys, func(k SigningKey) bool { return k.KID == kid })
 	if i < 0 {
@@ -131,6 +135,9 @@ func revocation(now time.Time, keys, sound []SigningKey, kid string, fresh Signi
 	}
 	if signer := signerAt(now, sound); signer != nil && signer.KID == kid {
 		a := succession(now, sound, k)
+		if a.do == create && fresh.KID == "" {
+			return SigningKey{}, audit.Event{}, errNoSuccessor
+		}
 		next := a.apply(now, sound, fresh)
 		return next, a.event(next), nil
 	}
@@ -182,6 +189,9 @@ func (a action) event(k SigningKey) audit.Event {
 		Target: audit.Target{Kind: "signing_key", ID: k.KID},
 		Public: []audit.Field{{Name: "algorithm", Value: k.Algorithm}, {Name: "at", Value: stamp(a.at).Format(time.RFC3339Nano)}},
 		Alters: a.do == revoke,
+	}
+	if k.made != (reference{}) {
+		ev.Public = append(ev.Public, audit.Field{Name: "held_in", Value: k.made.KMS}, audit.Field{Name: "kms_key", Value: k.made.Key})
 	}
 	if k.Use != useToken {
 		ev.Public = append(ev.Public, audit.Field{Name: "use", Value: k.Use})

@@ -39,15 +39,18 @@ type Signing struct {
 	// making are the first keys of lines that somebody asked for.
 	making *fresh.Reads[line, struct{}]
 
+	held   Held
+	turns  chan struct{} // of signatures that a KMS is asked for
+	strays strays
+
 	mu      sync.Mutex // of what is below; nothing waits while it is held
 	asked   *reading   // the last that an unknown kid asked for,
 	askedAt time.Time  // and when
 }
 
 const (
-	maxSetAge = time.Hour // a server that cannot refresh stops signing: a key may have been revoked
-	maxSteps  = 48        // of three lines
-	noKeys    = `{"keys":[]}`
+	maxSteps = 48 // of three lines
+	noKeys   = `{"keys":[]}`
 	// makePatience bounds the making of an RSA key on a busy machine.
 	makePatience = time.Minute
 )
@@ -74,7 +77,9 @@ type keySet struct {
 // openKey is a published key. The wrapped form tells whether the record is still the one that was opened.
 type openKey struct {
 	of      line
-	private crypto.Signer
+	public  crypto.PublicKey
+	private crypto.Signer // nil if a KMS holds it
+	held    reference     // where that has it
 	wrapped string
 	header  map[string]string // by typ, those that keys of its line sign: the encoded JWS header and its dot
 }
@@ -83,7 +88,7 @@ type openKey struct {
 // Call Rotate once before serving (it makes the first key), then Refresh and Rotate every minute or so, and Refresh when
 // another server says that a key was revoked.
 func NewSigning(store SigningStore, w KeyWrapper, now func() time.Time) *Signing {
-	s := &Signing{store: store, wrapper: w, now: now, reads: fresh.New[struct{}, []SigningKey](readPatience), making: fresh.New[line, struct{}](makePatience)}
+	s := &Signing{store: store, wrapper: w, now: now, reads: fresh.New[struct{}, []SigningKey](readPatience), making: fresh.New[line, struct{}](makePatience), turns: make(chan struct{}, heldAtOnce)}
 	s.set.Store(&keySet{revoked: map[string]bool{}, agents: document{body: []byte(noKeys)}, people: document{body: []byte(noKeys)}})
 	return s
 }
@@ -166,7 +171,7 @@ func (s *Signing) verify(ctx context.Context, l line, kid, signingInput string, 
 		return err
 	case key.of != l:
 		return ErrUnknownKey
-	case !verifies(key.private.Public(), signingInput, signature):
+	case !verifies(key.public, signingInput, signature):
 		return ErrBadSignature
 	}
 	return nil
@@ -232,113 +237,4 @@ func (s *Signing) published(ctx context.Context, kid string) (*openKey, error) {
 		return nil, err
 	}
 	return s.set.Load().find(kid, s.now())
-}
-
-// Rotate does what is to be done: makes the first key, makes the standby, retires and destroys, and lets the standby take
-// over from a key that cannot be used. It is safe to call on every server at any time; each step is logged. It ends with a
-// Refresh.
-func (s *Signing) Rotate(ctx context.Context) error {
-	for range maxSteps {
-		todo, err := s.todo(ctx)
-		if err != nil {
-			return fmt.Errorf("keyring.Rotate: %w", err)
-		}
-		if len(todo) == 0 {
-			return nil
-		}
-		if err := s.step(ctx, s.store, todo[0].of, todo[0].action); err != nil {
-			return fmt.Errorf("keyring.Rotate: %w", err)
-		}
-	}
-	return s.Refresh(ctx)
-}
-
-// task is an action on a line.
-type task struct {
-	of line
-	action
-}
-
-// todo reads the records again and says what a rotation has to do.
-func (s *Signing) todo(ctx context.Context) ([]task, error) {
-	keys, err := s.read(ctx)
-	if err != nil {
-		return nil, err
-	}
-	var todo []task
-	for _, l := range lines(keys) {
-		if blocked := s.set.Load().someOpen(l); blocked != nil {
-			err = errors.Join(err, blocked)
-			continue
-		}
-		for _, a := range plan(s.now(), l.of(s.sound(keys))) {
-			todo = append(todo, task{l, a})
-		}
-	}
-	if len(todo) > 0 { // what is wrong with another line is said when there is nothing left to do
-		return todo, nil
-	}
-	return nil, err
-}
-
-// step does one action if it is still called for. A new key is made and wrapped before the records are locked: wrapping
-// may be a call to a KMS.
-func (s *Signing) step(ctx context.Context, store SigningStore, of line, a action) error {
-	var fresh SigningKey
-	if a.do == create {
-		var err error
-		if fresh, err = newSigningKey(ctx, s.wrapper, of); err != nil {
-			return err
-		}
-	}
-	return store.Change(ctx, func(keys []SigningKey) (SigningKey, audit.Event, bool) {
-		keys = of.of(s.sound(keys))
-		for _, still := range plan(s.now(), keys) {
-			if still.do == a.do && still.kid == a.kid {
-				k := still.apply(s.now(), keys, fresh)
-				return k, still.event(k), true
-			}
-		}
-		return SigningKey{}, audit.Event{}, false
-	})
-}
-
-// Revoke ends a key in an emergency: every token that it signed is refused, as soon as a server refreshes. If it is the
-// one that signs, its successor takes over first (the standby, which verifiers know), so that there is always a signer.
-// by is the store bound to whoever revokes. It ends with a Rotate.
-func (s *Signing) Revoke(ctx context.Context, by SigningStore, kid string) error {
-	if !s.set.Load().knows(kid) {
-		if err := s.Refresh(ctx); err != nil {
-			return fmt.Errorf("keyring.Revoke: %w", err)
-		}
-	}
-	of := s.set.Load().lineOf(kid)
-	spent, fresh := true, SigningKey{}
-	for range maxSteps {
-		var err error
-		if spent {
-			fresh, err = newSigningKey(ctx, s.wrapper, of)
-		}
-		if err != nil {
-			return fmt.Errorf("keyring.Revoke: %w", err)
-		}
-		var outcome error
-		err = by.Change(ctx, func(keys []SigningKey) (k SigningKey, event audit.Event, change bool) {
-			k, event, outcome = revocation(s.now(), keys, s.sound(keys), kid, fresh)
-			spent = k.KID == fresh.KID
-			return k, event, outcome == nil
-		})
-		switch {
-		case err != nil:
-			return fmt.Errorf("keyring.Revoke: %w", err)
-		case errors.Is(outcome, ErrRevokedKey):
-			if err := s.Rotate(ctx); !errors.Is(err, ErrNoneOpens) { // of the others: this one is revoked
-				return err
-			}
-			return nil
-		case outcome != nil:
-			return fmt.Errorf("keyring.Revoke: %w", outcome)
-		}
-	}
-	return errors.New("keyring.Revoke: the key went on signing, whatever took over from it")
 }

@@ -1,6 +1,7 @@
 package keyring
 
 import (
+	"bytes"
 	"context"
 	"crypto"
 	"crypto/ecdsa"
@@ -25,13 +26,14 @@ type SigningKey struct {
 	Algorithm string // "ES256" or "RS256"; the only source of the algorithm when a signature is checked
 	Use       string // "token" or "session"
 	Public    []byte // PKIX, DER
-	Private   []byte // PKCS #8, wrapped and bound to the kid; nil once destroyed
+	Private   []byte // PKCS #8, or which key of a KMS it is, wrapped and bound to the kid; nil once destroyed
 	CreatedAt time.Time
 	SignsFrom time.Time // signs from this instant until a newer key does
 	RetiresAt time.Time // leaves the JWKS at this instant; zero while no newer key signs
 	RevokedAt time.Time // zero, or the emergency: every token of this key is refused
 
-	damage error // why what was read is no record
+	damage error     // why what was read is no record
+	made   reference // of a new key that a KMS holds
 }
 
 func (k *SigningKey) revoked() bool   { return !k.RevokedAt.IsZero() }
@@ -44,7 +46,33 @@ func (k *SigningKey) published(now time.Time) bool {
 
 func signingBinding(kid string) Binding { return Binding{tenantdb.Platform, "signing/" + kid} }
 
-// newSigningKey makes a key of a line that is in no list yet.
+// sealed takes the private part apart: what is wrapped in it, and whether that is the name of a key in a KMS.
+func (k *SigningKey) sealed() (w Wrapped, held bool, err error) {
+	rest, held := bytes.CutPrefix(k.Private, []byte(heldMagic))
+	w, rest, err = readWrapped(rest)
+	if err != nil || len(rest) != 0 {
+		return Wrapped{}, held, ErrFormat
+	}
+	return w, held, nil
+}
+
+// seal is the private part of a record.
+func seal(w Wrapped, held bool) []byte {
+	if held {
+		return w.append([]byte(heldMagic))
+	}
+	return w.append(nil)
+}
+
+// binding is the place that the private part is sealed to. The name of a key never opens as a key, nor the other way about.
+func (k *SigningKey) binding(held bool) Binding {
+	if held {
+		return signingBinding("kms/" + k.Use + "/" + k.KID)
+	}
+	return k.line().binding(k.KID)
+}
+
+// newSigningKey makes a key of a line that is in no list yet, in this process.
 func newSigningKey(ctx context.Context, w KeyWrapper, l line) (SigningKey, error) {
 	private, err := l.generate()
 	if err != nil {
@@ -65,20 +93,20 @@ func newSigningKey(ctx context.Context, w KeyWrapper, l line) (SigningKey, error
 	if err != nil {
 		return SigningKey{}, err
 	}
-	if err := wrapped.check(); err != nil {
+	if err := proves(ctx, w, wrapped, l.binding(kid), plain); err != nil {
 		return SigningKey{}, err
 	}
-	return SigningKey{KID: kid, Algorithm: l.algorithm, Use: l.use, Public: public, Private: wrapped.append(nil)}, nil
+	return SigningKey{KID: kid, Algorithm: l.algorithm, Use: l.use, Public: public, Private: seal(wrapped, false)}, nil
 }
 
 // open unwraps the private key and proves the record by it: kid, algorithm and public key belong to the private key, and
 // that was wrapped by someone who has the platform key. So a row that was only written into the database is no key.
 func (k *SigningKey) open(ctx context.Context, w KeyWrapper) (crypto.Signer, error) {
-	wrapped, rest, err := readWrapped(k.Private)
-	if err != nil || len(rest) != 0 {
-		return nil, ErrFormat
+	wrapped, _, err := k.sealed()
+	if err != nil {
+		return nil, err
 	}
-	plain, err := w.Unwrap(ctx, wrapped, k.line().binding(k.KID))
+	plain, err := w.Unwrap(ctx, wrapped, k.binding(false))
 	if err != nil {
 		return nil, err
 	}

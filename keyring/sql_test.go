@@ -92,7 +92,7 @@ func TestSigningTable(t *testing.T) {
 	if string(servers[0].JWKS()) != string(servers[1].JWKS()) {
 		t.Error("the servers publish different keys")
 	}
-	token, err := servers[0].Sign(TypeJWT, claims(&clock{at: time.Now()}, time.Hour))
+	token, err := servers[0].Sign(t.Context(), TypeJWT, claims(&clock{at: time.Now()}, time.Hour))
 	if err != nil {
 		t.Fatal(err)
 	}

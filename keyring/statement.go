@@ -1,6 +1,7 @@
 package keyring
 
 import (
+	"context"
 	"encoding/base64"
 	"errors"
 	"fmt"
@@ -32,12 +33,8 @@ type Statement struct {
 // The keys are those of the tokens, so neither may pass for the other. What is signed of a token is base64url, a dot,
 // base64url: it has no slash and no line end (RFC 7515, section 3.1). A statement begins with a heading that has a slash,
 // and a line end after it.
-func (s *Signing) State(heading string, lines []Line, until time.Time) (Statement, error) {
+func (s *Signing) State(ctx context.Context, heading string, lines []Line, until time.Time) (Statement, error) {
 	now := s.now()
-	kid, key, err := s.ready(now, agents)
-	if err != nil {
-		return Statement{}, fmt.Errorf("keyring.State: %w", err)
-	}
 	if !until.After(now) || until.After(now.Add(MaxTokenLife)) {
 		return Statement{}, fmt.Errorf("keyring.State: %w", ErrTokenLife)
 	}
@@ -45,11 +42,16 @@ func (s *Signing) State(heading string, lines []Line, until time.Time) (Statemen
 	if err != nil {
 		return Statement{}, fmt.Errorf("keyring.State: %w", err)
 	}
-	signature, err := sign(key.private, []byte(text))
+	st := Statement{Text: text}
+	err = s.withSigner(ctx, agents, func(kid string, key *openKey) error {
+		signature, err := s.signWith(ctx, key, []byte(text))
+		st.KID, st.Signature = kid, base64.RawURLEncoding.EncodeToString(signature)
+		return err
+	})
 	if err != nil {
 		return Statement{}, fmt.Errorf("keyring.State: %w", err)
 	}
-	return Statement{text, kid, base64.RawURLEncoding.EncodeToString(signature)}, nil
+	return st, nil
 }
 
 func write(heading string, lines []Line) (string, error) {

@@ -1,6 +1,7 @@
 package keyring
 
 import (
+	"context"
 	"crypto/sha256"
 	"crypto/subtle"
 	"errors"
@@ -11,7 +12,6 @@ import (
 	"strconv"
 	"strings"
 	"syscall"
-	"time"
 
 	"github.com/avouch-dev/avouch/audit"
 	"github.com/avouch-dev/avouch/tenantdb"
@@ -57,12 +57,17 @@ func (n keyName) item(version uint32) string {
 //	tenants/<tenant>/<use>/<version>       a wrapped key
 //	tenants/<tenant>/subject/<subject>/<version>
 //	tenants/00000000-.../apikey/1          a key that nothing is made with (PretendRead)
+//	tenants/<tenant>/own                   its own key, under a key management of its own (own.go)
+//	tenants/<tenant>/deletion              that it was deleted, or that this was taken back (deletion.go)
+//	tenants/<tenant>/unneeded              since when nothing needs older keys (unneeded.go)
 //	.../<version>.destroyed                says that the version was destroyed on purpose
-//	tmp/                                   what is being written
+//	pepper                                 which version of the pepper digests (BeginPepper)
+//	tmp/                                   what is being written (temp.go)
 //
 // Every name appears whole and durable or not at all: a file is written in tmp/ and linked, a directory is filled in
 // tmp/ and renamed, and neither ever replaces what is there. So any number of processes may share the directory: of two
-// that create the same key, one wins and the other reads the winner's.
+// that create the same key, one wins and the other reads the winner's. All of it belongs to whom the directory belongs to,
+// also what an operator's command leaves that runs as root: servers, which run as another user, must read and replace it.
 type store struct{ dir string }
 
 const (
@@ -70,7 +75,6 @@ const (
 	tombstone    = ".destroyed"
 	keyFileMagic = "avouch-key-1\n"
 	maxKeyFile   = 128 << 10
-	staleTemp    = time.Hour
 )
 
 // newStore opens a directory that makeStore made.
@@ -100,6 +104,9 @@ func makeStore(dir string, marker Wrapped) error {
 	if err := errors.Join(os.MkdirAll(tenants, 0o700), os.MkdirAll(tmp, 0o700)); err != nil {
 		return err
 	}
+	if err := errors.Join(s.giveDir(tenants), s.giveDir(tmp)); err != nil {
+		return err
+	}
 	if _, err := os.Lstat(filepath.Join(dir, markerFile)); err == nil {
 		return nil
 	}
@@ -112,25 +119,6 @@ func makeStore(dir string, marker Wrapped) error {
 	return syncDir(filepath.Dir(dir))
 }
 
-// sweep removes what a crash left in tmp/. Nothing there was ever used: a key counts from the moment it has its name.
-func (s *store) sweep() error {
-	entries, err := os.ReadDir(s.tmp())
-	if err != nil {
-		return err
-	}
-	for _, e := range entries {
-		info, err := e.Info()
-		if errors.Is(err, fs.ErrNotExist) || err == nil && time.Since(info.ModTime()) < staleTemp {
-			continue
-		}
-		if err := errors.Join(err, os.RemoveAll(filepath.Join(s.tmp(), e.Name()))); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-func (s *store) tmp() string { return filepath.Join(s.dir, "tmp") }
 func (s *store) tenantDir(t tenantdb.TenantID) string {
 	return filepath.Join(s.dir, "tenants", t.String())
 }
@@ -180,7 +168,7 @@ func (s *store) readFile(file string) (Wrapped, error) {
 
 // link gives content its final name, which must be free; won is false where another process was first.
 func (s *store) link(file string, w Wrapped) (won bool, err error) {
-	temp, err := writeTemp(s.tmp(), "key-*", encodeKeyFile(w))
+	temp, err := s.temp(file, encodeKeyFile(w))
 	if err != nil {
 		return false, err
 	}
@@ -203,21 +191,7 @@ func (s *store) publish(final string, keys map[string]Wrapped, empty ...string) 
 		return false, err
 	}
 	defer os.RemoveAll(temp)
-	for _, dir := range empty {
-		if err := os.Mkdir(filepath.Join(temp, dir), 0o700); err != nil {
-			return false, err
-		}
-	}
-	for name, w := range keys {
-		file := filepath.Join(temp, name)
-		if err := os.MkdirAll(filepath.Dir(file), 0o700); err != nil {
-			return false, err
-		}
-		if _, err := s.link(file, w); err != nil {
-			return false, err
-		}
-	}
-	if err := syncDir(temp); err != nil {
+	if err := s.fill(temp, keys, empty); err != nil {
 		return false, err
 	}
 	err = os.Rename(temp, final)
@@ -225,6 +199,27 @@ func (s *store) publish(final string, keys map[string]Wrapped, empty ...string) 
 		return false, err
 	}
 	return err == nil, syncDir(filepath.Dir(final))
+}
+
+// fill makes what is in a directory of first versions that has no name yet.
+func (s *store) fill(dir string, keys map[string]Wrapped, empty []string) error {
+	for _, name := range empty {
+		if err := s.makeDir(filepath.Join(dir, name)); err != nil {
+			return err
+		}
+	}
+	for name, w := range keys {
+		file := filepath.Join(dir, name)
+		if home := filepath.Dir(file); home != dir {
+			if err := s.makeDir(home); err != nil {
+				return err
+			}
+		}
+		if _, err := s.link(file, w); err != nil {
+			return err
+		}
+	}
+	return errors.Join(s.giveDir(dir), syncDir(dir))
 }
 
 // createTenant makes the first version of each of a tenant's keys, all or none.
@@ -244,7 +239,7 @@ func (s *store) createDecoy(w Wrapped) error {
 	if won, err := s.publish(home, map[string]Wrapped{filepath.Join(string(n.use), fileName(decoy.version)): w}); won || err != nil {
 		return err
 	}
-	if err := os.Mkdir(s.keyDir(n), 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
+	if err := s.makeDir(s.keyDir(n)); err != nil {
 		return err
 	}
 	if err := syncDir(home); err != nil {
@@ -356,29 +351,43 @@ func (s *store) look(n keyName, version uint32) (Wrapped, error) {
 }
 
 // destroy ends a version for good: the tombstone first, so that a crash on the way leaves a key that nobody uses and
-// that the next call finishes off; then its bytes, then its name.
-func (s *store) destroy(n keyName, version uint32) error {
+// that the next call finishes off; then its bytes, then its name; and what a process that was killed left of it in tmp/. One that is lost
+// may be there still.
+func (s *store) destroy(ctx context.Context, n keyName, version uint32) error {
 	file := s.file(n, version)
+	err := s.end(ctx, n, file)
+	if err == nil || errors.Is(err, ErrLost) {
+		err = errors.Join(err, s.eraseTemps(file))
+	}
+	return err
+}
+
+func (s *store) end(ctx context.Context, n keyName, file string) error {
 	if _, err := os.Lstat(file); errors.Is(err, fs.ErrNotExist) {
 		if _, err := os.Lstat(file + tombstone); err == nil {
 			return syncDir(s.keyDir(n))
 		}
-		return errors.Join(s.absent(n), fmt.Errorf("%s: %w", file, ErrLost))
+		if err := s.absent(n); err != nil { // which may be that no key store is there
+			return err
+		}
+		return fmt.Errorf("%s: %w", file, ErrLost)
 	} else if err != nil {
 		return err
 	}
-	t, err := os.OpenFile(file+tombstone, os.O_CREATE|os.O_WRONLY, 0o600)
+	t, err := s.open(file+tombstone, os.O_WRONLY)
 	if err != nil {
 		return err
 	}
 	if err := errors.Join(t.Sync(), t.Close(), syncDir(s.keyDir(n))); err != nil {
 		return err
 	}
-	if err := overwrite(file); err != nil && !errors.Is(err, fs.ErrNotExist) { // another process may be doing the same
+	f, err := hold(ctx, file)
+	if errors.Is(err, fs.ErrNotExist) { // another process has done the same
+		return syncDir(s.keyDir(n))
+	}
+	if err != nil {
 		return err
 	}
-	if err := os.Remove(file); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return err
-	}
-	return syncDir(s.keyDir(n))
+	defer f.Close()
+	return errors.Join(zero(f), remove(file), syncDir(s.keyDir(n)))
 }

@@ -343,6 +343,45 @@ func TestInterruptedDestroy(t *testing.T) {
 	}
 }
 
+// TestDestroyMarksFirst: the mark is there before a byte of the key is changed, and from then on nobody uses it.
+func TestDestroyMarksFirst(t *testing.T) {
+	t.Parallel()
+	ctx := context.Background()
+	r, tenant := newRing(t)
+	file := r.store.file(keyName{tenant: tenant, use: UseAPIKey}, 1)
+	whole, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	f, err := hold(ctx, file) // so that its bytes stay as they are for now
+	if err != nil {
+		t.Fatal(err)
+	}
+	ended := make(chan error, 1)
+	go func() { ended <- r.Destroy(ctx, tenant, UseAPIKey, 1) }()
+	for end := time.Now().Add(10 * time.Second); ; time.Sleep(time.Millisecond) {
+		if _, err := os.Stat(file + tombstone); err == nil {
+			break
+		}
+		if time.Now().After(end) {
+			t.Fatal("there is no mark, and the key is waited for")
+		}
+	}
+	if now, err := os.ReadFile(file); err != nil || !bytes.Equal(now, whole) {
+		t.Errorf("its bytes are gone already: %v", err)
+	}
+	r.ForgetTenant(tenant)
+	if _, err := r.KeyDigest(ctx, tenant, "id", 1, [32]byte{}, 1, 1); !errors.Is(err, ErrDestroyed) {
+		t.Errorf("with the mark, and all its bytes: %v", err)
+	}
+	if err := errors.Join(f.Close(), <-ended); err != nil {
+		t.Error(err)
+	}
+	if _, err := os.Stat(file); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("the file is still there: %v", err)
+	}
+}
+
 // TestNothingSeemsLostOnTheWay: whoever looks for a key while another makes or destroys it is told that it was not made yet, or
 // that it was destroyed, and never that it is lost or damaged.
 func TestNothingSeemsLostOnTheWay(t *testing.T) {

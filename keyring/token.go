@@ -1,6 +1,7 @@
 package keyring
 
 import (
+	"context"
 	"crypto/ecdsa"
 	"crypto/rand"
 	"crypto/sha256"
@@ -10,6 +11,8 @@ import (
 	"fmt"
 	"math/big"
 	"time"
+
+	"github.com/avouch-dev/avouch/internal/problem"
 )
 
 // ErrBadSignature means that the signature is not of this key and these bytes.
@@ -40,20 +43,48 @@ func headers(kid string, of line) map[string]string {
 }
 
 // Sign makes a JWT of a type and claims (a JSON object) with the key of agents' tokens that signs now. It reads exp, and refuses a
-// token that could outlive its key's place in the JWKS.
-func (s *Signing) Sign(typ string, claims []byte) (token string, err error) {
-	if token, err = s.sign(agents, typ, claims); err != nil {
+// token that could outlive its key's place in the JWKS. The records of the keys are read first (reads are shared), so that what was
+// revoked before signs nothing. Where a KMS holds the key, it is asked, for as long as it is given at most.
+func (s *Signing) Sign(ctx context.Context, typ string, claims []byte) (token string, err error) {
+	if token, err = s.sign(ctx, agents, typ, claims); err != nil {
 		return "", fmt.Errorf("keyring.Sign: %w", err)
 	}
 	return token, nil
 }
 
-func (s *Signing) sign(l line, typ string, claims []byte) (token string, err error) {
-	now := s.now()
-	_, key, err := s.ready(now, l)
-	if err != nil {
-		return "", err
+func (s *Signing) sign(ctx context.Context, l line, typ string, claims []byte) (token string, err error) {
+	err = s.withSigner(ctx, l, func(_ string, key *openKey) error {
+		token, err = s.signToken(ctx, key, typ, claims)
+		return err
+	})
+	return token, err
+}
+
+// withSigner does something with the key of a line that signs now. The records are read for it, whatever is remembered: a key may have
+// been revoked on another server a moment ago, and who did it was told that another one signs. A KMS may have ended it since then, so
+// where that refuses it is asked who signs by now.
+func (s *Signing) withSigner(ctx context.Context, l line, do func(kid string, key *openKey) error) error {
+	tried, failed := "", error(nil)
+	for {
+		if keys, err := s.read(ctx); keys == nil && err != nil { // records that were read and do not open are in nobody's way
+			return problem.New(problem.Unavailable, "The signing keys cannot be read now, so nothing can be signed. Try again shortly.").Because(err)
+		}
+		kid, key, err := s.ready(s.now(), l)
+		if err != nil {
+			return err
+		}
+		if kid == tried {
+			return failed
+		}
+		if failed = do(kid, key); failed == nil || key.private != nil || tried != "" || errors.Is(failed, ErrSilent) {
+			return failed
+		}
+		tried = kid
 	}
+}
+
+func (s *Signing) signToken(ctx context.Context, key *openKey, typ string, claims []byte) (token string, err error) {
+	now := s.now()
 	var life struct {
 		Expires int64 `json:"exp"`
 	}
@@ -70,19 +101,16 @@ func (s *Signing) sign(l line, typ string, claims []byte) (token string, err err
 	e := base64.RawURLEncoding
 	out := make([]byte, 0, len(header)+e.EncodedLen(len(claims))+1+e.EncodedLen(rsaBits/8))
 	out = e.AppendEncode(append(out, header...), claims)
-	signature, err := sign(key.private, out)
+	signature, err := s.signWith(ctx, key, out)
 	if err != nil {
 		return "", err
 	}
 	return string(e.AppendEncode(append(out, '.'), signature)), nil
 }
 
-// ready is the key of a line that signs, from a snapshot that is young enough to sign by.
+// ready is the key of a line that signs, from the snapshot.
 func (s *Signing) ready(now time.Time, l line) (kid string, key *openKey, err error) {
 	set := s.set.Load()
-	if age := now.Sub(set.at); age > maxSetAge {
-		return "", nil, noSigner(fmt.Errorf("%w: they were not refreshed for too long", ErrNoSigner))
-	}
 	k := signerAt(now, set.lines[l])
 	if k == nil || set.opened[k.KID] == nil {
 		return "", nil, noSigner(ErrNoSigner)

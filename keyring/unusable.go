@@ -86,14 +86,28 @@ func (k *SigningKey) admit(ctx context.Context, w KeyWrapper, old *keySet) (*ope
 	if l, ok := old.left[k.KID]; ok && l.judged(k) {
 		return nil, l.why
 	}
-	private, err := k.open(ctx, w)
+	o, err := k.openAny(ctx, w)
 	if err != nil && isDamage(err) {
 		err = fmt.Errorf("%w: %w", ErrUnusableKey, err)
 	}
 	if err != nil {
 		return nil, err
 	}
-	return &openKey{of: k.line(), private: private, wrapped: string(k.Private), header: headers(k.KID, k.line())}, nil
+	o.of, o.wrapped, o.header = k.line(), string(k.Private), headers(k.KID, k.line())
+	return o, nil
+}
+
+// openAny opens a record, wherever its key is.
+func (k *SigningKey) openAny(ctx context.Context, w KeyWrapper) (*openKey, error) {
+	if _, held, _ := k.sealed(); held {
+		ref, public, err := k.openHeld(ctx, w)
+		return &openKey{public: public, held: ref}, err
+	}
+	private, err := k.open(ctx, w)
+	if err != nil {
+		return nil, err
+	}
+	return &openKey{public: private.Public(), private: private}, nil
 }
 
 // isDamage tells what the record is from what we could not find out: a KMS that does not answer may answer later.

@@ -153,7 +153,7 @@ func TestDamagedSignerIsSucceeded(t *testing.T) {
 			damaged := m.record(signer)
 			mustRefresh(t, s)
 			refused(t, what, s, present)
-			if _, err := s.Sign(TypeJWT, claims(c, time.Hour)); !errors.Is(err, ErrNoSigner) || !problem.Is(err, problem.Unavailable) {
+			if _, err := s.Sign(t.Context(), TypeJWT, claims(c, time.Hour)); !errors.Is(err, ErrNoSigner) || !problem.Is(err, problem.Unavailable) {
 				t.Errorf("Sign before the next rotation: %v", err)
 			}
 			if err := s.Rotate(t.Context()); err != nil {
@@ -184,7 +184,7 @@ func TestNoKeyOpens(t *testing.T) {
 	if err := wrong.Rotate(t.Context()); !errors.Is(err, ErrNoneOpens) {
 		t.Errorf("Rotate under another platform key: %v", err)
 	}
-	if _, err := wrong.Sign(TypeJWT, claims(c, time.Hour)); !errors.Is(err, ErrNoSigner) {
+	if _, err := wrong.Sign(t.Context(), TypeJWT, claims(c, time.Hour)); !errors.Is(err, ErrNoSigner) {
 		t.Errorf("Sign: %v", err)
 	}
 	refused(t, "another platform key", wrong, old)
@@ -335,7 +335,7 @@ func TestDamagedRows(t *testing.T) {
 	if err := s.Rotate(ctx); err != nil {
 		t.Fatal(err)
 	}
-	token, err := s.Sign(TypeJWT, claims(&clock{at: time.Now()}, time.Hour))
+	token, err := s.Sign(t.Context(), TypeJWT, claims(&clock{at: time.Now()}, time.Hour))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -375,7 +375,7 @@ func TestDamagedRows(t *testing.T) {
 	if err := s.Rotate(ctx); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := s.Sign(TypeJWT, claims(&clock{at: time.Now()}, time.Hour)); err != nil {
+	if _, err := s.Sign(t.Context(), TypeJWT, claims(&clock{at: time.Now()}, time.Hour)); err != nil {
 		t.Errorf("after the rotation: %v", err)
 	}
 }

@@ -39,6 +39,7 @@ type vectors struct {
 		Version    uint64 `json:"version"`
 		Plaintext  hexKey `json:"plaintext"`
 		Sealed     hexKey `json:"sealed"`
+		Commitment hexKey `json:"commitment"`
 	} `json:"envelope"`
 	Fields struct {
 		SubjectKey hexKey `json:"subject_key"`
@@ -128,6 +129,12 @@ func TestVectorsOfSealedForms(t *testing.T) {
 	e := v.Envelope
 	if got, err := r.Open(ctx, v.Tenant, e.Item, e.Field, e.Version, e.Sealed); err != nil || !bytes.Equal(got, e.Plaintext) {
 		t.Errorf("envelope: %q, %v", got, err)
+	}
+	if got, err := Commitment(e.Sealed, e.Version); err != nil || !bytes.Equal(got[:], e.Commitment) {
+		t.Errorf("commitment %x, want %x: %v", got, e.Commitment, err)
+	}
+	if got, err := Commitment(e.Sealed, e.Version+1); err != nil || bytes.Equal(got[:], e.Commitment) {
+		t.Errorf("of another version, the commitment is %x: %v", got, err)
 	}
 	wrap, err := r.key(ctx, heldName{v.Tenant, UseSubjects, 0})
 	if err != nil {

@@ -7,6 +7,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/avouch-dev/avouch/internal/secret"
 	"github.com/avouch-dev/avouch/tenantdb"
@@ -34,8 +35,9 @@ type Binding struct {
 type Description struct {
 	Kind     string // "local", or the kind of KMS
 	KeyID    string
-	Version  uint32   // wraps under this one
-	Versions []uint32 // unwraps under these, in rising order
+	Version  uint32    // wraps under this one
+	Versions []uint32  // unwraps under these, in rising order
+	Since    time.Time // when that version was made; zero where nobody says so
 }
 
 // Wrapped is an encrypted key, and which version of which key opens it.
@@ -59,6 +61,15 @@ var (
 	ErrSealed = errors.New("the sealed value does not open: it was altered, moved, or sealed under another key")
 	// ErrFormat means that bytes are not a sealed value at all.
 	ErrFormat = errors.New("not a sealed value of a known format")
+	// ErrRefused means that a KMS answered, and does not do what it was asked: it will not mend itself.
+	ErrRefused = errors.New("the key management refuses")
+	// ErrNotGiven means that a process was not given what wraps the keys now, a version of the platform key or a KMS, and so cannot know
+	// what it is that does not open.
+	ErrNotGiven = errors.New("this process was not given what wraps the keys now; start it again with all versions of the platform key, or with the key management")
+	// ErrSilent means that a KMS does not answer, or cannot now: the same may be well a moment later.
+	ErrSilent = errors.New("the key management does not answer")
+	// ErrHeld means that another process has held a lock of the key store, or beside a file of keys, for longer than it is waited for.
+	ErrHeld = errors.New("another process holds the lock (a lock ends with its process)")
 )
 
 const wrappedMagic = "W\x01"
@@ -107,6 +118,9 @@ func wrapData(b Binding, keyID string, version uint32) []byte {
 	d = appendField(d, keyID)
 	return binary.BigEndian.AppendUint32(d, version)
 }
+
+// AssociatedData ties a wrap to its place for a wrapper whose ciphertext says by itself which version made it: tenant, item and key id.
+func AssociatedData(b Binding, keyID string) []byte { return wrapData(b, keyID, 0) }
 
 func appendField[T string | []byte](b []byte, field T) []byte {
 	b = binary.BigEndian.AppendUint32(b, uint32(len(field)))

@@ -32,7 +32,9 @@ CREATE TABLE avouch.audit_entry (
   body bytea NOT NULL,
   leaf bytea NOT NULL,
   prev bytea NOT NULL,
-  sealed bytea
+  sealed bytea,
+  about uuid,
+  person uuid
 ) PARTITION BY RANGE (written_at);
 
 CREATE OR REPLACE FUNCTION avouch.log_is_insert_only()
@@ -410,7 +412,8 @@ CREATE TABLE avouch.agent (
   suspended_at timestamp with time zone,
   revoked_at timestamp with time zone,
   generation bigint DEFAULT 1 NOT NULL,
-  version bigint DEFAULT 1 NOT NULL
+  version bigint DEFAULT 1 NOT NULL,
+  registered_by text
 );
 
 CREATE TABLE avouch.agent_key (
@@ -432,7 +435,8 @@ CREATE TABLE avouch.agent_token (
   expires_at timestamp with time zone NOT NULL,
   resources text[] DEFAULT '{}'::text[] NOT NULL,
   max_uses bigint,
-  revoked_at timestamp with time zone
+  revoked_at timestamp with time zone,
+  issued_by text
 );
 
 CREATE OR REPLACE FUNCTION avouch.lookup_key(wanted text, OUT tenant_id uuid, OUT digest bytea, OUT issued_at_ns bigint, OUT tenant_version integer, OUT platform_version integer)
@@ -479,109 +483,13 @@ CREATE TABLE avouch.api_key_use (
 
 CREATE OR REPLACE FUNCTION avouch.append(nonce bigint, tenants uuid[], moves boolean[], items integer[], places integer[], epochs bigint[], entries uuid[], requests uuid[], bodies bytea[], seals bytea[], spend_items integer[], spend_counters integer[], spend_amounts bigint[], counter_places integer[], counter_subjects text[], counter_periods bigint[], counter_windows bigint[], counter_limits bigint[], OUT echo bigint, OUT kind integer, OUT place integer, OUT a bigint, OUT b bigint, OUT n bigint)
  RETURNS SETOF record
- LANGUAGE plpgsql
+ LANGUAGE sql
  SECURITY DEFINER
  SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
-DECLARE
-  epoch_of bigint[] := array_fill(NULL::bigint, ARRAY[cardinality(tenants)]);
-  size_of  bigint[] := epoch_of;
-  first_of bigint[];
-  chain_of bytea[] := array_fill(NULL::bytea, ARRAY[cardinality(tenants)]);
-  bad      boolean[];
-  seqs     bigint[];
-  logs     uuid[];
-  leaves   bytea[];
-  prevs    bytea[];
-  used_of  bigint[];
-  left_of  bigint[];
-  period_of bigint[];
-  taken    boolean[];
-  held     record;
-  last_tenant  uuid;
-  last_subject text;
-  body     bytea;
-  i        integer;
-  p        integer;
-BEGIN
-  echo := nonce;
-  i := 0;
-  FOREACH body IN ARRAY bodies LOOP -- before the locks: another server may hold them
-    i := i + 1;
-    leaves[i] := sha256('\x00'::bytea || body);
-  END LOOP;
-
-  i := 1;
-  FOR held IN SELECT h.tenant_id, h.epoch, h.size, h.chain FROM avouch.audit_head h WHERE h.tenant_id = ANY(tenants) ORDER BY h.tenant_id FOR UPDATE LOOP
-    WHILE tenants[i] <> held.tenant_id LOOP i := i + 1; END LOOP;
-    epoch_of[i] := held.epoch; size_of[i] := held.size; chain_of[i] := held.chain;
-  END LOOP;
-  first_of := size_of;
-  FOR i IN 1..cardinality(items) LOOP
-    IF epoch_of[places[i]] IS DISTINCT FROM epochs[i] THEN bad[items[i]] := true; END IF;
-  END LOOP;
-
-  -- Counters are locked after their tenants' heads, and by nobody who has not locked those. An item is not good either if
-  -- the batch asks more of its counter than is left. Of asks that differ in limit, period or window one gets the counter. A
-  -- counter starts anew when its period is a window or more behind; it never goes back: a server whose clock is behind
-  -- counts in the new one.
-  IF cardinality(spend_items) > 0 THEN
-    kind := 1;
-    FOR held IN SELECT k.tenant_id, k.subject, w.c, w.most, s.anew, CASE WHEN s.anew THEN 0 ELSE k.used END AS used, CASE WHEN s.anew THEN w.period ELSE k.period END AS period
-      FROM unnest(counter_places, counter_subjects, counter_periods, counter_windows, counter_limits) WITH ORDINALITY AS w(place, subject, period, span, most, c)
-      JOIN avouch.counter k ON k.tenant_id = tenants[w.place] AND k.subject = w.subject
-      CROSS JOIN LATERAL (SELECT k.period + w.span <= w.period AS anew) s
-      WHERE epoch_of[w.place] IS NOT NULL ORDER BY k.tenant_id, k.subject, w.c FOR UPDATE OF k LOOP
-      CONTINUE WHEN (held.tenant_id, held.subject) = (last_tenant, last_subject);
-      last_tenant := held.tenant_id; last_subject := held.subject;
-      left_of[held.c] := held.most - held.used; used_of[held.c] := held.used; period_of[held.c] := held.period;
-      place := held.c; a := held.used; b := held.most; n := held.period;
-      RETURN NEXT;
-    END LOOP;
-    FOR i IN 1..cardinality(spend_items) LOOP
-      p := spend_counters[i]; left_of[p] := left_of[p] - spend_amounts[i];
-    END LOOP;
-    FOR i IN 1..cardinality(spend_items) LOOP
-      IF left_of[spend_counters[i]] >= 0 OR spend_amounts[i] = 0 THEN CONTINUE; END IF; -- NULL: not held
-      bad[spend_items[i]] := true;
-    END LOOP;
-    FOR i IN 1..cardinality(spend_items) LOOP
-      CONTINUE WHEN bad[spend_items[i]] OR spend_amounts[i] = 0;
-      p := spend_counters[i]; used_of[p] := used_of[p] + spend_amounts[i]; taken[p] := true;
-    END LOOP;
-    FOR c IN 1..cardinality(counter_limits) LOOP
-      CONTINUE WHEN taken[c] IS NOT TRUE; -- what was refused, or only looked, starts no window
-      UPDATE avouch.counter k SET used = used_of[c], period = period_of[c]
-      WHERE k.tenant_id = tenants[counter_places[c]] AND k.subject = counter_subjects[c];
-    END LOOP;
-  END IF;
-
-  FOR i IN 1..cardinality(items) LOOP
-    IF bad[items[i]] THEN
-      logs[i] := NULL; seqs[i] := NULL; prevs[i] := NULL; -- unnest is to find a place for each
-      CONTINUE;
-    END IF;
-    p := places[i]; -- by subscript throughout: unnest does not know of bounds that an array may have
-    logs[i] := tenants[p]; seqs[i] := size_of[p]; prevs[i] := chain_of[p];
-    size_of[p] := size_of[p] + 1;
-    chain_of[p] := sha256(E'avouch/link/v1\n'::bytea || chain_of[p] || leaves[i]);
-  END LOOP;
-  INSERT INTO avouch.audit_entry (tenant_id, seq, entry_id, request_id, body, leaf, prev, sealed)
-  SELECT x.log, x.seq, x.entry, x.request, x.body, x.leaf, x.prev, nullif(x.seal, '')
-  FROM unnest(logs, seqs, entries, requests, bodies, leaves, prevs, seals) AS x(log, seq, entry, request, body, leaf, prev, seal)
-  WHERE x.seq IS NOT NULL;
-
-  kind := 0;
-  FOR t IN 1..cardinality(tenants) LOOP
-    CONTINUE WHEN epoch_of[t] IS NULL;
-    place := t; a := epoch_of[t]; b := first_of[t]; n := size_of[t] - b;
-    IF n > 0 THEN
-      UPDATE avouch.audit_head h SET size = size_of[t], chain = chain_of[t], epoch = CASE WHEN moves[t] THEN avouch.new_epoch() ELSE a END
-      WHERE h.tenant_id = tenants[t];
-    END IF;
-    RETURN NEXT;
-  END LOOP;
-END $function$;
+  SELECT w.echo, w.kind, w.place, w.a, w.b, w.n FROM avouch.append(nonce, tenants, moves, items, places, epochs, entries, requests, bodies, seals,
+    NULL::uuid[], NULL::uuid[], spend_items, spend_counters, spend_amounts, counter_places, counter_subjects, counter_periods, counter_windows, counter_limits) w
+$function$;
 
 CREATE TABLE avouch.person (
   tenant_id uuid NOT NULL,
@@ -596,7 +504,9 @@ CREATE TABLE avouch.person (
   suspended_at timestamp with time zone,
   directory_suspended_at timestamp with time zone,
   removed_at timestamp with time zone,
-  version bigint DEFAULT 1 NOT NULL
+  version bigint DEFAULT 1 NOT NULL,
+  owner_since timestamp with time zone,
+  owner_until timestamp with time zone
 );
 
 CREATE TABLE avouch.role (
@@ -692,7 +602,8 @@ CREATE TABLE avouch.factor (
   created_at timestamp with time zone NOT NULL,
   confirmed_at timestamp with time zone,
   used_at timestamp with time zone,
-  version bigint DEFAULT 1 NOT NULL
+  version bigint DEFAULT 1 NOT NULL,
+  mark bytea
 );
 
 CREATE TABLE avouch.recovery_code (
@@ -900,6 +811,213 @@ CREATE OR REPLACE FUNCTION avouch.lookup_break_glass(wanted uuid)
  SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$SELECT b.tenant_id FROM avouch.break_glass b WHERE b.use_id = wanted$function$;
 
+CREATE TABLE avouch.vault_item (
+  tenant_id uuid NOT NULL,
+  item_id uuid NOT NULL,
+  kind text NOT NULL,
+  about bytea NOT NULL,
+  secret bytea NOT NULL,
+  secret_version bigint DEFAULT 1 NOT NULL,
+  counter bigint DEFAULT 0 NOT NULL,
+  taken integer[] DEFAULT '{}'::integer[] NOT NULL,
+  policy jsonb DEFAULT '{}'::jsonb NOT NULL,
+  listed boolean DEFAULT false NOT NULL,
+  creator_kind text NOT NULL,
+  creator text NOT NULL,
+  created_at timestamp with time zone NOT NULL,
+  version bigint DEFAULT 1 NOT NULL,
+  mark bytea
+);
+
+CREATE TABLE avouch.vault_grant (
+  tenant_id uuid NOT NULL,
+  grant_id uuid NOT NULL,
+  item_id uuid NOT NULL,
+  kind text NOT NULL,
+  grantee text NOT NULL,
+  level text NOT NULL,
+  granted_by text NOT NULL,
+  granted_at timestamp with time zone NOT NULL,
+  expires_at timestamp with time zone,
+  ended_at timestamp with time zone,
+  ended_by text
+);
+
+CREATE TABLE avouch.vault_request (
+  tenant_id uuid NOT NULL,
+  request_id uuid NOT NULL,
+  item_id uuid NOT NULL,
+  kind text NOT NULL,
+  asker text NOT NULL,
+  level text NOT NULL,
+  reason bytea NOT NULL,
+  seconds integer NOT NULL,
+  granted boolean NOT NULL,
+  asked_at timestamp with time zone NOT NULL,
+  due_at timestamp with time zone NOT NULL,
+  decided_by text,
+  decided_at timestamp with time zone,
+  outcome text,
+  until timestamp with time zone,
+  ended_at timestamp with time zone
+);
+
+CREATE TABLE avouch.vault_fetch (
+  tenant_id uuid NOT NULL,
+  item_id uuid NOT NULL,
+  digest bytea NOT NULL,
+  fetched_by text NOT NULL,
+  place bigint NOT NULL,
+  version bigint NOT NULL,
+  fetched_at timestamp with time zone NOT NULL
+);
+
+CREATE OR REPLACE FUNCTION avouch.append(nonce bigint, tenants uuid[], moves boolean[], items integer[], places integer[], epochs bigint[], entries uuid[], requests uuid[], bodies bytea[], seals bytea[], abouts uuid[], people uuid[], spend_items integer[], spend_counters integer[], spend_amounts bigint[], counter_places integer[], counter_subjects text[], counter_periods bigint[], counter_windows bigint[], counter_limits bigint[], OUT echo bigint, OUT kind integer, OUT place integer, OUT a bigint, OUT b bigint, OUT n bigint)
+ RETURNS SETOF record
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+ SET enable_hashjoin TO 'off'
+ SET enable_mergejoin TO 'off'
+ SET enable_seqscan TO 'off'
+AS $function$
+DECLARE
+  nobody   CONSTANT uuid := '00000000-0000-0000-0000-000000000000';
+  epoch_of bigint[] := array_fill(NULL::bigint, ARRAY[cardinality(tenants)]);
+  size_of  bigint[] := epoch_of;
+  first_of bigint[];
+  chain_of bytea[] := array_fill(NULL::bytea, ARRAY[cardinality(tenants)]);
+  bad      boolean[];
+  seqs     bigint[];
+  logs     uuid[];
+  leaves   bytea[];
+  prevs    bytea[];
+  used_of  bigint[];
+  left_of  bigint[];
+  period_of bigint[];
+  taken    boolean[];
+  held     record;
+  last_tenant  uuid;
+  last_subject text;
+  body     bytea;
+  i        integer;
+  p        integer;
+BEGIN
+  echo := nonce;
+  i := 0;
+  FOREACH body IN ARRAY bodies LOOP -- before the locks: another server may hold them
+    i := i + 1;
+    leaves[i] := sha256('\x00'::bytea || body);
+  END LOOP;
+
+  i := 1;
+  FOR held IN SELECT h.tenant_id, h.epoch, h.size, h.chain FROM avouch.audit_head h WHERE h.tenant_id = ANY(tenants) ORDER BY h.tenant_id FOR UPDATE LOOP
+    WHILE tenants[i] <> held.tenant_id LOOP i := i + 1; END LOOP;
+    epoch_of[i] := held.epoch; size_of[i] := held.size; chain_of[i] := held.chain;
+  END LOOP;
+  first_of := size_of;
+  FOR i IN 1..cardinality(items) LOOP
+    IF epoch_of[places[i]] IS DISTINCT FROM epochs[i] THEN bad[items[i]] := true; END IF;
+  END LOOP;
+
+  -- Counters are locked after their tenants' heads, and by nobody who has not locked those. An item is not good either if
+  -- the batch asks more of its counter than is left. Of asks that differ in limit, period or window one gets the counter. A
+  -- counter starts anew when its period is a window or more behind; it never goes back: a server whose clock is behind
+  -- counts in the new one.
+  IF cardinality(spend_items) > 0 THEN
+    kind := 1;
+    FOR held IN SELECT k.tenant_id, k.subject, w.c, w.most, s.anew, CASE WHEN s.anew THEN 0 ELSE k.used END AS used, CASE WHEN s.anew THEN w.period ELSE k.period END AS period
+      FROM unnest(counter_places, counter_subjects, counter_periods, counter_windows, counter_limits) WITH ORDINALITY AS w(place, subject, period, span, most, c)
+      JOIN avouch.counter k ON k.tenant_id = tenants[w.place] AND k.subject = w.subject
+      CROSS JOIN LATERAL (SELECT k.period + w.span <= w.period AS anew) s
+      WHERE epoch_of[w.place] IS NOT NULL ORDER BY k.tenant_id, k.subject, w.c FOR UPDATE OF k LOOP
+      CONTINUE WHEN (held.tenant_id, held.subject) = (last_tenant, last_subject);
+      last_tenant := held.tenant_id; last_subject := held.subject;
+      left_of[held.c] := held.most - held.used; used_of[held.c] := held.used; period_of[held.c] := held.period;
+      place := held.c; a := held.used; b := held.most; n := held.period;
+      RETURN NEXT;
+    END LOOP;
+    FOR i IN 1..cardinality(spend_items) LOOP
+      p := spend_counters[i]; left_of[p] := left_of[p] - spend_amounts[i];
+    END LOOP;
+    FOR i IN 1..cardinality(spend_items) LOOP
+      IF left_of[spend_counters[i]] >= 0 OR spend_amounts[i] = 0 THEN CONTINUE; END IF; -- NULL: not held
+      bad[spend_items[i]] := true;
+    END LOOP;
+    FOR i IN 1..cardinality(spend_items) LOOP
+      CONTINUE WHEN bad[spend_items[i]] OR spend_amounts[i] = 0;
+      p := spend_counters[i]; used_of[p] := used_of[p] + spend_amounts[i]; taken[p] := true;
+    END LOOP;
+    FOR c IN 1..cardinality(counter_limits) LOOP
+      CONTINUE WHEN taken[c] IS NOT TRUE; -- what was refused, or only looked, starts no window
+      UPDATE avouch.counter k SET used = used_of[c], period = period_of[c]
+      WHERE k.tenant_id = tenants[counter_places[c]] AND k.subject = counter_subjects[c];
+    END LOOP;
+  END IF;
+
+  FOR i IN 1..cardinality(items) LOOP
+    IF bad[items[i]] THEN
+      logs[i] := NULL; seqs[i] := NULL; prevs[i] := NULL; -- unnest is to find a place for each
+      CONTINUE;
+    END IF;
+    p := places[i]; -- by subscript throughout: unnest does not know of bounds that an array may have
+    logs[i] := tenants[p]; seqs[i] := size_of[p]; prevs[i] := chain_of[p];
+    size_of[p] := size_of[p] + 1;
+    chain_of[p] := sha256(E'avouch/link/v1\n'::bytea || chain_of[p] || leaves[i]);
+  END LOOP;
+  INSERT INTO avouch.audit_entry (tenant_id, seq, entry_id, request_id, body, leaf, prev, sealed, about, person)
+  SELECT x.log, x.seq, x.entry, x.request, x.body, x.leaf, x.prev, nullif(x.seal, ''), nullif(x.about, nobody), nullif(x.person, nobody)
+  FROM unnest(logs, seqs, entries, requests, bodies, leaves, prevs, seals, abouts, people) AS x(log, seq, entry, request, body, leaf, prev, seal, about, person)
+  WHERE x.seq IS NOT NULL;
+
+  kind := 0;
+  FOR t IN 1..cardinality(tenants) LOOP
+    CONTINUE WHEN epoch_of[t] IS NULL;
+    place := t; a := epoch_of[t]; b := first_of[t]; n := size_of[t] - b;
+    IF n > 0 THEN
+      UPDATE avouch.audit_head h SET size = size_of[t], chain = chain_of[t], epoch = CASE WHEN moves[t] THEN avouch.new_epoch() ELSE a END
+      WHERE h.tenant_id = tenants[t];
+    END IF;
+    RETURN NEXT;
+  END LOOP;
+END $function$;
+
+CREATE TABLE avouch.key_rotation (
+  tenant_id uuid NOT NULL,
+  rotation_id uuid NOT NULL,
+  wrap integer NOT NULL,
+  subjects integer NOT NULL,
+  asked_by text NOT NULL,
+  begun_at timestamp with time zone NOT NULL,
+  made_at timestamp with time zone,
+  pass_at timestamp with time zone,
+  place text DEFAULT ''::text NOT NULL,
+  after text[] DEFAULT '{}'::text[] NOT NULL,
+  found bigint DEFAULT 0 NOT NULL,
+  failed bigint DEFAULT 0 NOT NULL,
+  rows bigint DEFAULT 0 NOT NULL,
+  keys bigint DEFAULT 0 NOT NULL,
+  clean_at timestamp with time zone,
+  looked_at timestamp with time zone,
+  due_at timestamp with time zone NOT NULL,
+  ending_at timestamp with time zone,
+  finished_at timestamp with time zone,
+  worker uuid,
+  leased_until timestamp with time zone
+);
+
+CREATE TABLE avouch.own_kms (
+  tenant_id uuid NOT NULL,
+  setting_id uuid NOT NULL,
+  kind text NOT NULL,
+  key_id text NOT NULL,
+  settings bytea NOT NULL,
+  state text NOT NULL,
+  set_by text NOT NULL,
+  set_at timestamp with time zone NOT NULL,
+  version bigint DEFAULT 1 NOT NULL
+);
+
 CREATE TABLE avouch.schema_serves (
   oldest integer NOT NULL
 );
@@ -1045,6 +1163,10 @@ ALTER TABLE avouch.incident ADD CONSTRAINT incident_pkey PRIMARY KEY (tenant_id,
 ALTER TABLE avouch.installation ADD CONSTRAINT installation_pkey PRIMARY KEY (tenant_id);
 ALTER TABLE avouch.invitation ADD CONSTRAINT invitation_address_check CHECK ((length(address) = 26));
 ALTER TABLE avouch.invitation ADD CONSTRAINT invitation_pkey PRIMARY KEY (tenant_id, invitation_id);
+ALTER TABLE avouch.key_rotation ADD CONSTRAINT key_rotation_check CHECK ((((worker IS NULL) = (leased_until IS NULL)) AND ((finished_at IS NULL) OR (worker IS NULL))));
+ALTER TABLE avouch.key_rotation ADD CONSTRAINT key_rotation_pkey PRIMARY KEY (tenant_id, rotation_id);
+ALTER TABLE avouch.key_rotation ADD CONSTRAINT key_rotation_subjects_check CHECK ((subjects > 1));
+ALTER TABLE avouch.key_rotation ADD CONSTRAINT key_rotation_wrap_check CHECK ((wrap > 1));
 ALTER TABLE avouch.link ADD CONSTRAINT link_digest_check CHECK ((length(digest) = 32));
 ALTER TABLE avouch.link ADD CONSTRAINT link_pkey PRIMARY KEY (tenant_id, link_id);
 ALTER TABLE avouch.link ADD CONSTRAINT link_purpose_check CHECK ((purpose = ANY (ARRAY['join'::text, 'recover'::text, 'address'::text])));
@@ -1055,6 +1177,10 @@ ALTER TABLE avouch.organisation ADD CONSTRAINT organisation_name_check CHECK (((
 ALTER TABLE avouch.organisation ADD CONSTRAINT organisation_pkey PRIMARY KEY (tenant_id);
 ALTER TABLE avouch.organisation ADD CONSTRAINT organisation_region_check CHECK ((length(region) <= 32));
 ALTER TABLE avouch.organisation ADD CONSTRAINT organisation_token_lifetime_check CHECK (((token_lifetime >= '00:05:00'::interval) AND (token_lifetime <= '24:00:00'::interval)));
+ALTER TABLE avouch.own_kms ADD CONSTRAINT own_kms_key_id_check CHECK (((length(key_id) >= 1) AND (length(key_id) <= 255)));
+ALTER TABLE avouch.own_kms ADD CONSTRAINT own_kms_kind_check CHECK (((length(kind) >= 1) AND (length(kind) <= 32)));
+ALTER TABLE avouch.own_kms ADD CONSTRAINT own_kms_pkey PRIMARY KEY (tenant_id, setting_id);
+ALTER TABLE avouch.own_kms ADD CONSTRAINT own_kms_state_check CHECK ((state = ANY (ARRAY['begun'::text, 'current'::text, 'leaving'::text])));
 ALTER TABLE avouch.password ADD CONSTRAINT password_pkey PRIMARY KEY (tenant_id, person_id);
 ALTER TABLE avouch.pending_change ADD CONSTRAINT pending_change_outcome_check CHECK ((outcome = ANY (ARRAY['applied'::text, 'cancelled'::text])));
 ALTER TABLE avouch.pending_change ADD CONSTRAINT pending_change_pkey PRIMARY KEY (tenant_id, change_id);
@@ -1087,6 +1213,27 @@ ALTER TABLE avouch.signing_key ADD CONSTRAINT signing_key_pkey PRIMARY KEY (tena
 ALTER TABLE avouch.spent ADD CONSTRAINT spent_kind_check CHECK ((length(kind) <= 32));
 ALTER TABLE avouch.spent ADD CONSTRAINT spent_pkey PRIMARY KEY (tenant_id, kind, value);
 ALTER TABLE avouch.spent ADD CONSTRAINT spent_value_check CHECK ((length(value) = 32));
+ALTER TABLE avouch.vault_fetch ADD CONSTRAINT vault_fetch_digest_check CHECK ((length(digest) = 32));
+ALTER TABLE avouch.vault_fetch ADD CONSTRAINT vault_fetch_fetched_by_check CHECK ((length(fetched_by) <= 80));
+ALTER TABLE avouch.vault_fetch ADD CONSTRAINT vault_fetch_pkey PRIMARY KEY (tenant_id, item_id, digest);
+ALTER TABLE avouch.vault_grant ADD CONSTRAINT vault_grant_grantee_check CHECK ((length(grantee) <= 64));
+ALTER TABLE avouch.vault_grant ADD CONSTRAINT vault_grant_kind_check CHECK ((kind = ANY (ARRAY['person'::text, 'group'::text, 'agent'::text, 'key'::text])));
+ALTER TABLE avouch.vault_grant ADD CONSTRAINT vault_grant_level_check CHECK ((level = ANY (ARRAY['code'::text, 'seed'::text])));
+ALTER TABLE avouch.vault_grant ADD CONSTRAINT vault_grant_pkey PRIMARY KEY (tenant_id, grant_id);
+ALTER TABLE avouch.vault_item ADD CONSTRAINT vault_item_counter_check CHECK ((counter >= 0));
+ALTER TABLE avouch.vault_item ADD CONSTRAINT vault_item_creator_check CHECK ((length(creator) <= 64));
+ALTER TABLE avouch.vault_item ADD CONSTRAINT vault_item_creator_kind_check CHECK ((creator_kind = ANY (ARRAY['person'::text, 'key'::text, 'system'::text])));
+ALTER TABLE avouch.vault_item ADD CONSTRAINT vault_item_kind_check CHECK ((kind = ANY (ARRAY['totp'::text, 'hotp'::text, 'steam'::text, 'codes'::text, 'secret'::text])));
+ALTER TABLE avouch.vault_item ADD CONSTRAINT vault_item_pkey PRIMARY KEY (tenant_id, item_id);
+ALTER TABLE avouch.vault_item ADD CONSTRAINT vault_item_secret_version_check CHECK ((secret_version > 0));
+ALTER TABLE avouch.vault_request ADD CONSTRAINT vault_request_asker_check CHECK ((length(asker) <= 64));
+ALTER TABLE avouch.vault_request ADD CONSTRAINT vault_request_check CHECK (((decided_by <> asker) OR (outcome = 'withdrawn'::text)));
+ALTER TABLE avouch.vault_request ADD CONSTRAINT vault_request_check1 CHECK ((((outcome IS NULL) = (decided_at IS NULL)) AND ((until IS NULL) = (outcome IS DISTINCT FROM 'approved'::text))));
+ALTER TABLE avouch.vault_request ADD CONSTRAINT vault_request_kind_check CHECK ((kind = ANY (ARRAY['person'::text, 'agent'::text, 'key'::text])));
+ALTER TABLE avouch.vault_request ADD CONSTRAINT vault_request_level_check CHECK ((level = ANY (ARRAY['code'::text, 'seed'::text])));
+ALTER TABLE avouch.vault_request ADD CONSTRAINT vault_request_outcome_check CHECK ((outcome = ANY (ARRAY['approved'::text, 'refused'::text, 'withdrawn'::text])));
+ALTER TABLE avouch.vault_request ADD CONSTRAINT vault_request_pkey PRIMARY KEY (tenant_id, request_id);
+ALTER TABLE avouch.vault_request ADD CONSTRAINT vault_request_seconds_check CHECK ((seconds > 0));
 ALTER TABLE avouch_jobs.river_job ADD CONSTRAINT finalized_or_finalized_at_null CHECK ((((finalized_at IS NULL) AND (state <> ALL (ARRAY['cancelled'::avouch_jobs.river_job_state, 'completed'::avouch_jobs.river_job_state, 'discarded'::avouch_jobs.river_job_state]))) OR ((finalized_at IS NOT NULL) AND (state = ANY (ARRAY['cancelled'::avouch_jobs.river_job_state, 'completed'::avouch_jobs.river_job_state, 'discarded'::avouch_jobs.river_job_state])))));
 ALTER TABLE avouch_jobs.river_job ADD CONSTRAINT kind_length CHECK (((char_length(kind) > 0) AND (char_length(kind) < 128)));
 ALTER TABLE avouch_jobs.river_job ADD CONSTRAINT max_attempts_is_positive CHECK ((max_attempts > 0));
@@ -1130,9 +1277,11 @@ ALTER TABLE avouch.identity ADD CONSTRAINT identity_tenant_id_person_id_fkey FOR
 ALTER TABLE avouch.incident ADD CONSTRAINT incident_tenant_id_fkey FOREIGN KEY (tenant_id) REFERENCES avouch.organisation(tenant_id);
 ALTER TABLE avouch.installation ADD CONSTRAINT installation_tenant_id_fkey FOREIGN KEY (tenant_id) REFERENCES avouch.organisation(tenant_id);
 ALTER TABLE avouch.invitation ADD CONSTRAINT invitation_tenant_id_fkey FOREIGN KEY (tenant_id) REFERENCES avouch.organisation(tenant_id);
+ALTER TABLE avouch.key_rotation ADD CONSTRAINT key_rotation_tenant_id_fkey FOREIGN KEY (tenant_id) REFERENCES avouch.organisation(tenant_id);
 ALTER TABLE avouch.link ADD CONSTRAINT link_tenant_id_fkey FOREIGN KEY (tenant_id) REFERENCES avouch.organisation(tenant_id);
 ALTER TABLE avouch.offboarding ADD CONSTRAINT offboarding_tenant_id_person_id_fkey FOREIGN KEY (tenant_id, person_id) REFERENCES avouch.person(tenant_id, person_id);
 ALTER TABLE avouch.organisation ADD CONSTRAINT organisation_tenant_id_fkey FOREIGN KEY (tenant_id) REFERENCES avouch.audit_head(tenant_id);
+ALTER TABLE avouch.own_kms ADD CONSTRAINT own_kms_tenant_id_fkey FOREIGN KEY (tenant_id) REFERENCES avouch.organisation(tenant_id);
 ALTER TABLE avouch.password ADD CONSTRAINT password_tenant_id_person_id_fkey FOREIGN KEY (tenant_id, person_id) REFERENCES avouch.person(tenant_id, person_id);
 ALTER TABLE avouch.pending_change ADD CONSTRAINT pending_change_tenant_id_fkey FOREIGN KEY (tenant_id) REFERENCES avouch.organisation(tenant_id);
 ALTER TABLE avouch.person ADD CONSTRAINT person_tenant_id_fkey FOREIGN KEY (tenant_id) REFERENCES avouch.organisation(tenant_id);
@@ -1144,6 +1293,10 @@ ALTER TABLE avouch.session ADD CONSTRAINT session_tenant_id_person_id_fkey FOREI
 ALTER TABLE avouch.session_use ADD CONSTRAINT session_use_tenant_id_session_id_fkey FOREIGN KEY (tenant_id, session_id) REFERENCES avouch.session(tenant_id, session_id);
 ALTER TABLE avouch.signing_key ADD CONSTRAINT signing_key_tenant_id_fkey FOREIGN KEY (tenant_id) REFERENCES avouch.organisation(tenant_id);
 ALTER TABLE avouch.spent ADD CONSTRAINT spent_tenant_id_fkey FOREIGN KEY (tenant_id) REFERENCES avouch.organisation(tenant_id);
+ALTER TABLE avouch.vault_fetch ADD CONSTRAINT vault_fetch_tenant_id_item_id_fkey FOREIGN KEY (tenant_id, item_id) REFERENCES avouch.vault_item(tenant_id, item_id) ON DELETE CASCADE;
+ALTER TABLE avouch.vault_grant ADD CONSTRAINT vault_grant_tenant_id_item_id_fkey FOREIGN KEY (tenant_id, item_id) REFERENCES avouch.vault_item(tenant_id, item_id) ON DELETE CASCADE;
+ALTER TABLE avouch.vault_item ADD CONSTRAINT vault_item_tenant_id_fkey FOREIGN KEY (tenant_id) REFERENCES avouch.organisation(tenant_id);
+ALTER TABLE avouch.vault_request ADD CONSTRAINT vault_request_tenant_id_item_id_fkey FOREIGN KEY (tenant_id, item_id) REFERENCES avouch.vault_item(tenant_id, item_id) ON DELETE CASCADE;
 
 CREATE INDEX agent_by_id ON avouch.agent USING btree (agent_id);
 CREATE INDEX agent_token_live ON avouch.agent_token USING btree (tenant_id, agent_id, expires_at) WHERE (revoked_at IS NULL);
@@ -1160,6 +1313,8 @@ CREATE INDEX api_key_finder_versions ON avouch.api_key_finder USING btree (tenan
 CREATE INDEX api_key_verifier_key ON avouch.api_key_verifier USING btree (key_id);
 CREATE INDEX attempt_digest ON avouch.attempt USING btree (digest);
 CREATE INDEX attempt_person ON avouch.attempt USING btree (tenant_id, person_id);
+CREATE INDEX audit_entry_about ON avouch.audit_entry USING btree (tenant_id, about, seq) WHERE (about IS NOT NULL);
+CREATE INDEX audit_entry_person ON avouch.audit_entry USING btree (tenant_id, person, seq) WHERE (person IS NOT NULL);
 CREATE INDEX audit_entry_request ON avouch.audit_entry USING btree (tenant_id, request_id);
 CREATE INDEX break_glass_asked ON avouch.break_glass USING btree (tenant_id, asked_at DESC);
 CREATE INDEX break_glass_by_id ON avouch.break_glass USING btree (use_id);
@@ -1173,6 +1328,7 @@ CREATE INDEX group_member_person ON avouch.group_member USING btree (tenant_id, 
 CREATE INDEX identity_person ON avouch.identity USING btree (tenant_id, person_id);
 CREATE INDEX incident_open ON avouch.incident USING btree (tenant_id, kind, subject) WHERE (resolved_at IS NULL);
 CREATE UNIQUE INDEX invitation_open ON avouch.invitation USING btree (tenant_id, address) WHERE ((accepted_at IS NULL) AND (revoked_at IS NULL));
+CREATE INDEX key_rotation_open ON avouch.key_rotation USING btree (tenant_id) WHERE (finished_at IS NULL);
 CREATE INDEX link_digest ON avouch.link USING btree (digest);
 CREATE INDEX link_subject ON avouch.link USING btree (tenant_id, subject);
 CREATE UNIQUE INDEX person_address ON avouch.person USING btree (tenant_id, address) WHERE (removed_at IS NULL);
@@ -1181,6 +1337,13 @@ CREATE UNIQUE INDEX person_external ON avouch.person USING btree (tenant_id, ext
 CREATE INDEX session_digest ON avouch.session USING btree (digest);
 CREATE INDEX session_id ON avouch.session USING btree (session_id);
 CREATE INDEX session_person ON avouch.session USING btree (tenant_id, person_id);
+CREATE INDEX vault_fetch_old ON avouch.vault_fetch USING btree (tenant_id, fetched_at);
+CREATE INDEX vault_grant_grantee ON avouch.vault_grant USING btree (tenant_id, kind, grantee);
+CREATE INDEX vault_grant_item ON avouch.vault_grant USING btree (tenant_id, item_id);
+CREATE UNIQUE INDEX vault_grant_live ON avouch.vault_grant USING btree (tenant_id, item_id, kind, grantee) WHERE (ended_at IS NULL);
+CREATE INDEX vault_item_mark ON avouch.vault_item USING btree (tenant_id, mark) WHERE (mark IS NOT NULL);
+CREATE INDEX vault_request_item ON avouch.vault_request USING btree (tenant_id, item_id, asked_at);
+CREATE INDEX vault_request_open ON avouch.vault_request USING btree (tenant_id, request_id) WHERE (outcome IS NULL);
 CREATE INDEX river_job_args_index ON avouch_jobs.river_job USING gin (args);
 CREATE INDEX river_job_kind ON avouch_jobs.river_job USING btree (kind);
 CREATE INDEX river_job_metadata_index ON avouch_jobs.river_job USING gin (metadata);
@@ -1235,12 +1398,15 @@ CREATE TRIGGER refuse_truncate BEFORE TRUNCATE ON avouch.installation FOR EACH S
 CREATE CONSTRAINT TRIGGER require_entry AFTER INSERT OR DELETE OR UPDATE ON avouch.installation DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION avouch.require_entry();
 CREATE TRIGGER refuse_truncate BEFORE TRUNCATE ON avouch.invitation FOR EACH STATEMENT EXECUTE FUNCTION avouch.refuse_truncate();
 CREATE CONSTRAINT TRIGGER require_entry AFTER INSERT OR DELETE OR UPDATE ON avouch.invitation DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION avouch.require_entry();
+CREATE TRIGGER refuse_truncate BEFORE TRUNCATE ON avouch.key_rotation FOR EACH STATEMENT EXECUTE FUNCTION avouch.refuse_truncate();
 CREATE TRIGGER refuse_truncate BEFORE TRUNCATE ON avouch.link FOR EACH STATEMENT EXECUTE FUNCTION avouch.refuse_truncate();
 CREATE CONSTRAINT TRIGGER require_entry AFTER INSERT OR DELETE OR UPDATE ON avouch.link DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION avouch.require_entry();
 CREATE TRIGGER refuse_truncate BEFORE TRUNCATE ON avouch.offboarding FOR EACH STATEMENT EXECUTE FUNCTION avouch.refuse_truncate();
 CREATE CONSTRAINT TRIGGER require_entry AFTER INSERT OR DELETE OR UPDATE ON avouch.offboarding DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION avouch.require_entry();
 CREATE TRIGGER refuse_truncate BEFORE TRUNCATE ON avouch.organisation FOR EACH STATEMENT EXECUTE FUNCTION avouch.refuse_truncate();
 CREATE CONSTRAINT TRIGGER require_entry AFTER INSERT OR DELETE OR UPDATE ON avouch.organisation DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION avouch.require_entry();
+CREATE TRIGGER refuse_truncate BEFORE TRUNCATE ON avouch.own_kms FOR EACH STATEMENT EXECUTE FUNCTION avouch.refuse_truncate();
+CREATE CONSTRAINT TRIGGER require_entry AFTER INSERT OR DELETE OR UPDATE ON avouch.own_kms DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION avouch.require_entry();
 CREATE TRIGGER refuse_truncate BEFORE TRUNCATE ON avouch.password FOR EACH STATEMENT EXECUTE FUNCTION avouch.refuse_truncate();
 CREATE CONSTRAINT TRIGGER require_entry AFTER INSERT OR DELETE OR UPDATE ON avouch.password DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION avouch.require_entry();
 CREATE TRIGGER refuse_truncate BEFORE TRUNCATE ON avouch.pending_change FOR EACH STATEMENT EXECUTE FUNCTION avouch.refuse_truncate();
@@ -1261,6 +1427,13 @@ CREATE TRIGGER refuse_truncate BEFORE TRUNCATE ON avouch.session_use FOR EACH ST
 CREATE TRIGGER refuse_truncate BEFORE TRUNCATE ON avouch.signing_key FOR EACH STATEMENT EXECUTE FUNCTION avouch.refuse_truncate();
 CREATE CONSTRAINT TRIGGER require_entry AFTER INSERT OR DELETE OR UPDATE ON avouch.signing_key DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION avouch.require_entry();
 CREATE TRIGGER refuse_truncate BEFORE TRUNCATE ON avouch.spent FOR EACH STATEMENT EXECUTE FUNCTION avouch.refuse_truncate();
+CREATE TRIGGER refuse_truncate BEFORE TRUNCATE ON avouch.vault_fetch FOR EACH STATEMENT EXECUTE FUNCTION avouch.refuse_truncate();
+CREATE TRIGGER refuse_truncate BEFORE TRUNCATE ON avouch.vault_grant FOR EACH STATEMENT EXECUTE FUNCTION avouch.refuse_truncate();
+CREATE CONSTRAINT TRIGGER require_entry AFTER INSERT OR DELETE OR UPDATE ON avouch.vault_grant DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION avouch.require_entry();
+CREATE TRIGGER refuse_truncate BEFORE TRUNCATE ON avouch.vault_item FOR EACH STATEMENT EXECUTE FUNCTION avouch.refuse_truncate();
+CREATE CONSTRAINT TRIGGER require_entry AFTER INSERT OR DELETE OR UPDATE ON avouch.vault_item DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION avouch.require_entry();
+CREATE TRIGGER refuse_truncate BEFORE TRUNCATE ON avouch.vault_request FOR EACH STATEMENT EXECUTE FUNCTION avouch.refuse_truncate();
+CREATE CONSTRAINT TRIGGER require_entry AFTER INSERT OR DELETE OR UPDATE ON avouch.vault_request DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION avouch.require_entry();
 ALTER TABLE avouch.agent ENABLE ALWAYS TRIGGER refuse_truncate;
 ALTER TABLE avouch.agent ENABLE ALWAYS TRIGGER require_entry;
 ALTER TABLE avouch.agent_key ENABLE ALWAYS TRIGGER refuse_truncate;
@@ -1307,12 +1480,15 @@ ALTER TABLE avouch.installation ENABLE ALWAYS TRIGGER refuse_truncate;
 ALTER TABLE avouch.installation ENABLE ALWAYS TRIGGER require_entry;
 ALTER TABLE avouch.invitation ENABLE ALWAYS TRIGGER refuse_truncate;
 ALTER TABLE avouch.invitation ENABLE ALWAYS TRIGGER require_entry;
+ALTER TABLE avouch.key_rotation ENABLE ALWAYS TRIGGER refuse_truncate;
 ALTER TABLE avouch.link ENABLE ALWAYS TRIGGER refuse_truncate;
 ALTER TABLE avouch.link ENABLE ALWAYS TRIGGER require_entry;
 ALTER TABLE avouch.offboarding ENABLE ALWAYS TRIGGER refuse_truncate;
 ALTER TABLE avouch.offboarding ENABLE ALWAYS TRIGGER require_entry;
 ALTER TABLE avouch.organisation ENABLE ALWAYS TRIGGER refuse_truncate;
 ALTER TABLE avouch.organisation ENABLE ALWAYS TRIGGER require_entry;
+ALTER TABLE avouch.own_kms ENABLE ALWAYS TRIGGER refuse_truncate;
+ALTER TABLE avouch.own_kms ENABLE ALWAYS TRIGGER require_entry;
 ALTER TABLE avouch.password ENABLE ALWAYS TRIGGER refuse_truncate;
 ALTER TABLE avouch.password ENABLE ALWAYS TRIGGER require_entry;
 ALTER TABLE avouch.pending_change ENABLE ALWAYS TRIGGER refuse_truncate;
@@ -1333,6 +1509,13 @@ ALTER TABLE avouch.session_use ENABLE ALWAYS TRIGGER refuse_truncate;
 ALTER TABLE avouch.signing_key ENABLE ALWAYS TRIGGER refuse_truncate;
 ALTER TABLE avouch.signing_key ENABLE ALWAYS TRIGGER require_entry;
 ALTER TABLE avouch.spent ENABLE ALWAYS TRIGGER refuse_truncate;
+ALTER TABLE avouch.vault_fetch ENABLE ALWAYS TRIGGER refuse_truncate;
+ALTER TABLE avouch.vault_grant ENABLE ALWAYS TRIGGER refuse_truncate;
+ALTER TABLE avouch.vault_grant ENABLE ALWAYS TRIGGER require_entry;
+ALTER TABLE avouch.vault_item ENABLE ALWAYS TRIGGER refuse_truncate;
+ALTER TABLE avouch.vault_item ENABLE ALWAYS TRIGGER require_entry;
+ALTER TABLE avouch.vault_request ENABLE ALWAYS TRIGGER refuse_truncate;
+ALTER TABLE avouch.vault_request ENABLE ALWAYS TRIGGER require_entry;
 
 ALTER TABLE avouch.agent ENABLE ROW LEVEL SECURITY;
 ALTER TABLE avouch.agent_key ENABLE ROW LEVEL SECURITY;
@@ -1360,9 +1543,11 @@ ALTER TABLE avouch.identity ENABLE ROW LEVEL SECURITY;
 ALTER TABLE avouch.incident ENABLE ROW LEVEL SECURITY;
 ALTER TABLE avouch.installation ENABLE ROW LEVEL SECURITY;
 ALTER TABLE avouch.invitation ENABLE ROW LEVEL SECURITY;
+ALTER TABLE avouch.key_rotation ENABLE ROW LEVEL SECURITY;
 ALTER TABLE avouch.link ENABLE ROW LEVEL SECURITY;
 ALTER TABLE avouch.offboarding ENABLE ROW LEVEL SECURITY;
 ALTER TABLE avouch.organisation ENABLE ROW LEVEL SECURITY;
+ALTER TABLE avouch.own_kms ENABLE ROW LEVEL SECURITY;
 ALTER TABLE avouch.password ENABLE ROW LEVEL SECURITY;
 ALTER TABLE avouch.pending_change ENABLE ROW LEVEL SECURITY;
 ALTER TABLE avouch.person ENABLE ROW LEVEL SECURITY;
@@ -1374,6 +1559,10 @@ ALTER TABLE avouch.session ENABLE ROW LEVEL SECURITY;
 ALTER TABLE avouch.session_use ENABLE ROW LEVEL SECURITY;
 ALTER TABLE avouch.signing_key ENABLE ROW LEVEL SECURITY;
 ALTER TABLE avouch.spent ENABLE ROW LEVEL SECURITY;
+ALTER TABLE avouch.vault_fetch ENABLE ROW LEVEL SECURITY;
+ALTER TABLE avouch.vault_grant ENABLE ROW LEVEL SECURITY;
+ALTER TABLE avouch.vault_item ENABLE ROW LEVEL SECURITY;
+ALTER TABLE avouch.vault_request ENABLE ROW LEVEL SECURITY;
 ALTER TABLE avouch.agent FORCE ROW LEVEL SECURITY;
 ALTER TABLE avouch.agent_key FORCE ROW LEVEL SECURITY;
 ALTER TABLE avouch.agent_token FORCE ROW LEVEL SECURITY;
@@ -1400,9 +1589,11 @@ ALTER TABLE avouch.identity FORCE ROW LEVEL SECURITY;
 ALTER TABLE avouch.incident FORCE ROW LEVEL SECURITY;
 ALTER TABLE avouch.installation FORCE ROW LEVEL SECURITY;
 ALTER TABLE avouch.invitation FORCE ROW LEVEL SECURITY;
+ALTER TABLE avouch.key_rotation FORCE ROW LEVEL SECURITY;
 ALTER TABLE avouch.link FORCE ROW LEVEL SECURITY;
 ALTER TABLE avouch.offboarding FORCE ROW LEVEL SECURITY;
 ALTER TABLE avouch.organisation FORCE ROW LEVEL SECURITY;
+ALTER TABLE avouch.own_kms FORCE ROW LEVEL SECURITY;
 ALTER TABLE avouch.password FORCE ROW LEVEL SECURITY;
 ALTER TABLE avouch.pending_change FORCE ROW LEVEL SECURITY;
 ALTER TABLE avouch.person FORCE ROW LEVEL SECURITY;
@@ -1414,6 +1605,10 @@ ALTER TABLE avouch.session FORCE ROW LEVEL SECURITY;
 ALTER TABLE avouch.session_use FORCE ROW LEVEL SECURITY;
 ALTER TABLE avouch.signing_key FORCE ROW LEVEL SECURITY;
 ALTER TABLE avouch.spent FORCE ROW LEVEL SECURITY;
+ALTER TABLE avouch.vault_fetch FORCE ROW LEVEL SECURITY;
+ALTER TABLE avouch.vault_grant FORCE ROW LEVEL SECURITY;
+ALTER TABLE avouch.vault_item FORCE ROW LEVEL SECURITY;
+ALTER TABLE avouch.vault_request FORCE ROW LEVEL SECURITY;
 CREATE POLICY lookup ON avouch.agent FOR SELECT TO avouch_lookup USING ((CURRENT_USER = 'avouch_lookup'::name));
 CREATE POLICY tenant ON avouch.agent FOR ALL TO PUBLIC USING ((tenant_id = avouch.tenant())) WITH CHECK ((tenant_id = avouch.tenant()));
 CREATE POLICY tenant ON avouch.agent_key FOR ALL TO PUBLIC USING ((tenant_id = avouch.tenant())) WITH CHECK ((tenant_id = avouch.tenant()));
@@ -1451,11 +1646,13 @@ CREATE POLICY tenant ON avouch.identity FOR ALL TO PUBLIC USING ((tenant_id = av
 CREATE POLICY tenant ON avouch.incident FOR ALL TO PUBLIC USING ((tenant_id = avouch.tenant())) WITH CHECK ((tenant_id = avouch.tenant()));
 CREATE POLICY tenant ON avouch.installation FOR ALL TO PUBLIC USING ((tenant_id = avouch.tenant())) WITH CHECK ((tenant_id = avouch.tenant()));
 CREATE POLICY tenant ON avouch.invitation FOR ALL TO PUBLIC USING ((tenant_id = avouch.tenant())) WITH CHECK ((tenant_id = avouch.tenant()));
+CREATE POLICY tenant ON avouch.key_rotation FOR ALL TO PUBLIC USING ((tenant_id = avouch.tenant())) WITH CHECK ((tenant_id = avouch.tenant()));
 CREATE POLICY lookup ON avouch.link FOR SELECT TO avouch_lookup USING ((CURRENT_USER = 'avouch_lookup'::name));
 CREATE POLICY tenant ON avouch.link FOR ALL TO PUBLIC USING ((tenant_id = avouch.tenant())) WITH CHECK ((tenant_id = avouch.tenant()));
 CREATE POLICY tenant ON avouch.offboarding FOR ALL TO PUBLIC USING ((tenant_id = avouch.tenant())) WITH CHECK ((tenant_id = avouch.tenant()));
 CREATE POLICY lookup ON avouch.organisation FOR SELECT TO avouch_lookup USING ((CURRENT_USER = 'avouch_lookup'::name));
 CREATE POLICY tenant ON avouch.organisation FOR ALL TO PUBLIC USING ((tenant_id = avouch.tenant())) WITH CHECK ((tenant_id = avouch.tenant()));
+CREATE POLICY tenant ON avouch.own_kms FOR ALL TO PUBLIC USING ((tenant_id = avouch.tenant())) WITH CHECK ((tenant_id = avouch.tenant()));
 CREATE POLICY tenant ON avouch.password FOR ALL TO PUBLIC USING ((tenant_id = avouch.tenant())) WITH CHECK ((tenant_id = avouch.tenant()));
 CREATE POLICY tenant ON avouch.pending_change FOR ALL TO PUBLIC USING ((tenant_id = avouch.tenant())) WITH CHECK ((tenant_id = avouch.tenant()));
 CREATE POLICY lookup ON avouch.person FOR SELECT TO avouch_lookup USING ((CURRENT_USER = 'avouch_lookup'::name));
@@ -1469,6 +1666,10 @@ CREATE POLICY tenant ON avouch.session FOR ALL TO PUBLIC USING ((tenant_id = avo
 CREATE POLICY tenant ON avouch.session_use FOR ALL TO PUBLIC USING ((tenant_id = avouch.tenant())) WITH CHECK ((tenant_id = avouch.tenant()));
 CREATE POLICY tenant ON avouch.signing_key FOR ALL TO PUBLIC USING ((tenant_id = avouch.tenant())) WITH CHECK ((tenant_id = avouch.tenant()));
 CREATE POLICY tenant ON avouch.spent FOR ALL TO PUBLIC USING ((tenant_id = avouch.tenant())) WITH CHECK ((tenant_id = avouch.tenant()));
+CREATE POLICY tenant ON avouch.vault_fetch FOR ALL TO PUBLIC USING ((tenant_id = avouch.tenant())) WITH CHECK ((tenant_id = avouch.tenant()));
+CREATE POLICY tenant ON avouch.vault_grant FOR ALL TO PUBLIC USING ((tenant_id = avouch.tenant())) WITH CHECK ((tenant_id = avouch.tenant()));
+CREATE POLICY tenant ON avouch.vault_item FOR ALL TO PUBLIC USING ((tenant_id = avouch.tenant())) WITH CHECK ((tenant_id = avouch.tenant()));
+CREATE POLICY tenant ON avouch.vault_request FOR ALL TO PUBLIC USING ((tenant_id = avouch.tenant())) WITH CHECK ((tenant_id = avouch.tenant()));
 
 ALTER SCHEMA avouch OWNER TO avouch_owner;
 ALTER SCHEMA avouch_jobs OWNER TO avouch_owner;
@@ -1498,9 +1699,11 @@ ALTER TABLE avouch.identity OWNER TO avouch_owner;
 ALTER TABLE avouch.incident OWNER TO avouch_owner;
 ALTER TABLE avouch.installation OWNER TO avouch_owner;
 ALTER TABLE avouch.invitation OWNER TO avouch_owner;
+ALTER TABLE avouch.key_rotation OWNER TO avouch_owner;
 ALTER TABLE avouch.link OWNER TO avouch_owner;
 ALTER TABLE avouch.offboarding OWNER TO avouch_owner;
 ALTER TABLE avouch.organisation OWNER TO avouch_owner;
+ALTER TABLE avouch.own_kms OWNER TO avouch_owner;
 ALTER TABLE avouch.password OWNER TO avouch_owner;
 ALTER TABLE avouch.pending_change OWNER TO avouch_owner;
 ALTER TABLE avouch.person OWNER TO avouch_owner;
@@ -1512,6 +1715,11 @@ ALTER TABLE avouch.session OWNER TO avouch_owner;
 ALTER TABLE avouch.session_use OWNER TO avouch_owner;
 ALTER TABLE avouch.signing_key OWNER TO avouch_owner;
 ALTER TABLE avouch.spent OWNER TO avouch_owner;
+ALTER TABLE avouch.vault_fetch OWNER TO avouch_owner;
+ALTER TABLE avouch.vault_grant OWNER TO avouch_owner;
+ALTER TABLE avouch.vault_item OWNER TO avouch_owner;
+ALTER TABLE avouch.vault_request OWNER TO avouch_owner;
+ALTER FUNCTION avouch.append(nonce bigint, tenants uuid[], moves boolean[], items integer[], places integer[], epochs bigint[], entries uuid[], requests uuid[], bodies bytea[], seals bytea[], abouts uuid[], people uuid[], spend_items integer[], spend_counters integer[], spend_amounts bigint[], counter_places integer[], counter_subjects text[], counter_periods bigint[], counter_windows bigint[], counter_limits bigint[], OUT echo bigint, OUT kind integer, OUT place integer, OUT a bigint, OUT b bigint, OUT n bigint) OWNER TO avouch_log;
 ALTER FUNCTION avouch.append(nonce bigint, tenants uuid[], moves boolean[], items integer[], places integer[], epochs bigint[], entries uuid[], requests uuid[], bodies bytea[], seals bytea[], spend_items integer[], spend_counters integer[], counter_places integer[], counter_subjects text[], counter_periods integer[], counter_limits bigint[], OUT echo bigint, OUT kind integer, OUT place integer, OUT a bigint, OUT b bigint, OUT n bigint) OWNER TO avouch_log;
 ALTER FUNCTION avouch.append(nonce bigint, tenants uuid[], moves boolean[], items integer[], places integer[], epochs bigint[], entries uuid[], requests uuid[], bodies bytea[], seals bytea[], spend_items integer[], spend_counters integer[], spend_amounts bigint[], counter_places integer[], counter_subjects text[], counter_periods bigint[], counter_windows bigint[], counter_limits bigint[], OUT echo bigint, OUT kind integer, OUT place integer, OUT a bigint, OUT b bigint, OUT n bigint) OWNER TO avouch_log;
 ALTER FUNCTION avouch.ensure_partitions() OWNER TO avouch_owner;
@@ -1539,6 +1747,7 @@ ALTER FUNCTION avouch.require_entry() OWNER TO avouch_owner;
 ALTER FUNCTION avouch.tenant() OWNER TO avouch_owner;
 ALTER PROCEDURE avouch.protect(IN tbl regclass, IN audited boolean) OWNER TO avouch_owner;
 
+REVOKE ALL ON FUNCTION avouch.append(nonce bigint, tenants uuid[], moves boolean[], items integer[], places integer[], epochs bigint[], entries uuid[], requests uuid[], bodies bytea[], seals bytea[], abouts uuid[], people uuid[], spend_items integer[], spend_counters integer[], spend_amounts bigint[], counter_places integer[], counter_subjects text[], counter_periods bigint[], counter_windows bigint[], counter_limits bigint[], OUT echo bigint, OUT kind integer, OUT place integer, OUT a bigint, OUT b bigint, OUT n bigint) FROM PUBLIC;
 REVOKE ALL ON FUNCTION avouch.append(nonce bigint, tenants uuid[], moves boolean[], items integer[], places integer[], epochs bigint[], entries uuid[], requests uuid[], bodies bytea[], seals bytea[], spend_items integer[], spend_counters integer[], counter_places integer[], counter_subjects text[], counter_periods integer[], counter_limits bigint[], OUT echo bigint, OUT kind integer, OUT place integer, OUT a bigint, OUT b bigint, OUT n bigint) FROM PUBLIC;
 REVOKE ALL ON FUNCTION avouch.append(nonce bigint, tenants uuid[], moves boolean[], items integer[], places integer[], epochs bigint[], entries uuid[], requests uuid[], bodies bytea[], seals bytea[], spend_items integer[], spend_counters integer[], spend_amounts bigint[], counter_places integer[], counter_subjects text[], counter_periods bigint[], counter_windows bigint[], counter_limits bigint[], OUT echo bigint, OUT kind integer, OUT place integer, OUT a bigint, OUT b bigint, OUT n bigint) FROM PUBLIC;
 REVOKE ALL ON FUNCTION avouch.ensure_partitions() FROM PUBLIC;
@@ -1606,11 +1815,13 @@ GRANT DELETE, INSERT, SELECT ON TABLE avouch.identity TO avouch_server;
 GRANT INSERT, SELECT, UPDATE ON TABLE avouch.incident TO avouch_server;
 GRANT INSERT, SELECT ON TABLE avouch.installation TO avouch_server;
 GRANT INSERT, SELECT, UPDATE ON TABLE avouch.invitation TO avouch_server;
+GRANT DELETE, INSERT, SELECT, UPDATE ON TABLE avouch.key_rotation TO avouch_server;
 GRANT SELECT (digest), SELECT (purpose), SELECT (tenant_id) ON TABLE avouch.link TO avouch_lookup;
 GRANT INSERT, SELECT, UPDATE ON TABLE avouch.link TO avouch_server;
 GRANT INSERT, SELECT ON TABLE avouch.offboarding TO avouch_server;
 GRANT SELECT (deleted_at), SELECT (suspended_at), SELECT (tenant_id) ON TABLE avouch.organisation TO avouch_lookup;
 GRANT INSERT, SELECT, UPDATE ON TABLE avouch.organisation TO avouch_server;
+GRANT DELETE, INSERT, SELECT, UPDATE ON TABLE avouch.own_kms TO avouch_server;
 GRANT DELETE, INSERT, SELECT, UPDATE ON TABLE avouch.password TO avouch_server;
 GRANT INSERT, SELECT, UPDATE ON TABLE avouch.pending_change TO avouch_server;
 GRANT DELETE, INSERT, SELECT, UPDATE ON TABLE avouch.person_group TO avouch_server;
@@ -1626,11 +1837,16 @@ GRANT SELECT (created_at), SELECT (digest), SELECT (person_id), SELECT (session_
 GRANT DELETE, INSERT, SELECT, UPDATE ON TABLE avouch.session TO avouch_server;
 GRANT INSERT, SELECT, UPDATE ON TABLE avouch.signing_key TO avouch_server;
 GRANT DELETE, INSERT, SELECT ON TABLE avouch.spent TO avouch_server;
+GRANT DELETE, INSERT, SELECT, UPDATE ON TABLE avouch.vault_fetch TO avouch_server;
+GRANT DELETE, INSERT, SELECT, UPDATE ON TABLE avouch.vault_grant TO avouch_server;
+GRANT DELETE, INSERT, SELECT, UPDATE ON TABLE avouch.vault_item TO avouch_server;
+GRANT DELETE, INSERT, SELECT, UPDATE ON TABLE avouch.vault_request TO avouch_server;
 GRANT DELETE, INSERT, SELECT, UPDATE ON TABLE avouch_jobs.river_job TO avouch_server;
 GRANT DELETE, INSERT, SELECT, UPDATE ON TABLE avouch_jobs.river_leader TO avouch_server;
 GRANT DELETE, INSERT, SELECT, UPDATE ON TABLE avouch_jobs.river_migration TO avouch_server;
 GRANT DELETE, INSERT, SELECT, UPDATE ON TABLE avouch_jobs.river_notification TO avouch_server;
 GRANT DELETE, INSERT, SELECT, UPDATE ON TABLE avouch_jobs.river_queue TO avouch_server;
+GRANT EXECUTE ON FUNCTION avouch.append(nonce bigint, tenants uuid[], moves boolean[], items integer[], places integer[], epochs bigint[], entries uuid[], requests uuid[], bodies bytea[], seals bytea[], abouts uuid[], people uuid[], spend_items integer[], spend_counters integer[], spend_amounts bigint[], counter_places integer[], counter_subjects text[], counter_periods bigint[], counter_windows bigint[], counter_limits bigint[], OUT echo bigint, OUT kind integer, OUT place integer, OUT a bigint, OUT b bigint, OUT n bigint) TO avouch_server;
 GRANT EXECUTE ON FUNCTION avouch.append(nonce bigint, tenants uuid[], moves boolean[], items integer[], places integer[], epochs bigint[], entries uuid[], requests uuid[], bodies bytea[], seals bytea[], spend_items integer[], spend_counters integer[], counter_places integer[], counter_subjects text[], counter_periods integer[], counter_limits bigint[], OUT echo bigint, OUT kind integer, OUT place integer, OUT a bigint, OUT b bigint, OUT n bigint) TO avouch_server;
 GRANT EXECUTE ON FUNCTION avouch.append(nonce bigint, tenants uuid[], moves boolean[], items integer[], places integer[], epochs bigint[], entries uuid[], requests uuid[], bodies bytea[], seals bytea[], spend_items integer[], spend_counters integer[], spend_amounts bigint[], counter_places integer[], counter_subjects text[], counter_periods bigint[], counter_windows bigint[], counter_limits bigint[], OUT echo bigint, OUT kind integer, OUT place integer, OUT a bigint, OUT b bigint, OUT n bigint) TO avouch_server;
 GRANT EXECUTE ON FUNCTION avouch.ensure_partitions() TO avouch_server;
@@ -1662,7 +1878,9 @@ GRANT EXECUTE ON FUNCTION avouch.tenant() TO avouch_lookup;
 GRANT EXECUTE ON FUNCTION avouch.tenant() TO avouch_server;
 
 COMMENT ON COLUMN avouch.agent.generation IS 'tokens of earlier generations are revoked';
+COMMENT ON COLUMN avouch.agent.registered_by IS 'kind and id of who registered it; null is before anybody wrote that down';
 COMMENT ON COLUMN avouch.agent.visible_to IS 'the tenants that may verify the agent when visibility is listed';
+COMMENT ON COLUMN avouch.agent_token.issued_by IS 'kind and id of who issued it; null is before anybody wrote that down, and may have been anybody';
 COMMENT ON TABLE avouch.api_identity IS 'somebody to whom an organisation gives keys, and the limits that these share';
 COMMENT ON COLUMN avouch.api_key.owner IS 'to whom the organisation gave the key, in its own words; keys of one owner may share limits (api_identity)';
 COMMENT ON COLUMN avouch.api_key.shares IS 'families of keys that made this one: it spends their limits and monthly quotas too';
@@ -1679,6 +1897,8 @@ COMMENT ON TABLE avouch.api_key_verifier IS 'written by the server, read by nobo
 COMMENT ON COLUMN avouch.attempt.via IS 'the connection that proved the person';
 COMMENT ON COLUMN avouch.attempt.until IS 'when the provider''s own session ends';
 COMMENT ON COLUMN avouch.attempt.state IS 'the challenge or the digest of the code that was sent, sealed by the keyring';
+COMMENT ON COLUMN avouch.audit_entry.about IS 'what the entry is about: of the vault an item, its uses, a grant or a request; or the deletion of the organisation';
+COMMENT ON COLUMN avouch.audit_entry.person IS 'the person who acted, if the entry is about something of the vault';
 COMMENT ON COLUMN avouch.audit_head.epoch IS 'random, replaced by every change that can alter a decision';
 COMMENT ON COLUMN avouch.break_glass.due_at IS 'what waits opens then by itself if approval is delay, and lapses else';
 COMMENT ON COLUMN avouch.break_glass.remark IS 'what the review says, sealed like the reason';
@@ -1687,6 +1907,7 @@ COMMENT ON COLUMN avouch.connection.config IS 'the provider''s addresses, keys a
 COMMENT ON COLUMN avouch.counter.period IS 'what is counted in: a month, or the beginning of a window in Unix milliseconds';
 COMMENT ON COLUMN avouch.domain.required IS 'people of the domain sign in by the connection alone';
 COMMENT ON COLUMN avouch.domain.lapsed_at IS 'since when the record that proved it was not found any more';
+COMMENT ON COLUMN avouch.factor.mark IS 'names the seed of an authenticator app, by a key of the key store (vault_item.mark)';
 COMMENT ON COLUMN avouch.factor.secret IS 'name, and what the kind needs: seed, number, passkey; sealed by the keyring';
 COMMENT ON COLUMN avouch.factor.credential IS 'SHA-256 of a passkey''s credential id: whoever signs in without a name is found by it';
 COMMENT ON COLUMN avouch.factor.counter IS 'the last TOTP step that was accepted, or a passkey''s sign count';
@@ -1694,6 +1915,10 @@ COMMENT ON COLUMN avouch.glass_hook.secret IS 'what the external approval system
 COMMENT ON TABLE avouch.glass_review IS 'weekly lists of what was opened, each signed off by a person; week is its Monday';
 COMMENT ON COLUMN avouch.identity.subject IS 'pseudonym of the provider''s name for the person';
 COMMENT ON COLUMN avouch.invitation.profile IS 'name and e-mail address, sealed by the keyring';
+COMMENT ON COLUMN avouch.key_rotation.clean_at IS 'since when nothing is under an older version, as far as the last look of looked_at knows';
+COMMENT ON COLUMN avouch.key_rotation.ending_at IS 'since when the older versions are being destroyed';
+COMMENT ON COLUMN avouch.key_rotation.wrap IS 'the version of the key that it makes; with subjects, it ends the versions before them';
+COMMENT ON COLUMN avouch.key_rotation.pass_at IS 'when the pass under way, or the last, began; place and after say how far it is, found what it found under older versions';
 COMMENT ON COLUMN avouch.link.digest IS 'SHA-256 of the secret, which is derived from link_id by a key of the organisation';
 COMMENT ON COLUMN avouch.link.subject IS 'the invitation or the person';
 COMMENT ON COLUMN avouch.offboarding.ended IS 'how many sessions, keys, groups, factors ... ended, by name';
@@ -1705,8 +1930,13 @@ COMMENT ON COLUMN avouch.organisation.contact IS 'e-mail address for notices, se
 COMMENT ON COLUMN avouch.organisation.live_tokens IS 'how many unexpired, unrevoked tokens an agent may have';
 COMMENT ON COLUMN avouch.organisation.monthly_quota IS 'verifications a month; NULL is unlimited';
 COMMENT ON COLUMN avouch.organisation.badge IS 'whether /verified shows when this organisation last verified an agent';
+COMMENT ON TABLE avouch.own_kms IS 'how an organisation''s own key management is reached; the own file of the key store names the row';
+COMMENT ON COLUMN avouch.own_kms.settings IS 'sealed under the keys of the installation''s own organisation, since it is read while this one''s are closed';
+COMMENT ON COLUMN avouch.own_kms.state IS 'begun: keys are on their way there; leaving: on their way back to the platform';
 COMMENT ON COLUMN avouch.password.hash IS 'PHC string, sealed by the keyring';
 COMMENT ON COLUMN avouch.person.directory_suspended_at IS 'suspended_at, if the directory suspended the person: only then may it resume them';
+COMMENT ON COLUMN avouch.person.owner_since IS 'when the person became an owner; null is before anybody wrote that down';
+COMMENT ON COLUMN avouch.person.owner_until IS 'when the person ceased to be an owner who can act: for some days nobody deletes the organisation alone';
 COMMENT ON COLUMN avouch.person.profile IS 'name, e-mail address and external id, sealed by the keyring';
 COMMENT ON COLUMN avouch.person.address IS 'pseudonym of the e-mail address, the same in every organisation (signin.Address)';
 COMMENT ON COLUMN avouch.person.external IS 'pseudonym of the id that the organisation''s directory gave, for SCIM';
@@ -1725,3 +1955,14 @@ COMMENT ON COLUMN avouch.session.client IS 'what a refresh token is bound to, ha
 COMMENT ON COLUMN avouch.session.description IS 'device name, program and address, sealed by the keyring';
 COMMENT ON COLUMN avouch.signing_key.public_key IS 'PKIX, DER';
 COMMENT ON COLUMN avouch.signing_key.private_key IS 'PKCS #8 sealed under the platform key; NULL once destroyed';
+COMMENT ON COLUMN avouch.vault_fetch.digest IS 'SHA-256 of who fetched and the Idempotency-Key';
+COMMENT ON COLUMN avouch.vault_fetch.place IS 'the counter of the code, or the number of the recovery code';
+COMMENT ON COLUMN avouch.vault_item.listed IS 'whether every member may know that it is there, and ask for it';
+COMMENT ON COLUMN avouch.vault_item.mark IS 'names its seed, by a key of the key store: equal where an authenticator app of a person has the same (factor.mark)';
+COMMENT ON COLUMN avouch.vault_item.about IS 'name, issuer, account, folder, tags, notes, icon; sealed by the keyring';
+COMMENT ON COLUMN avouch.vault_item.secret IS 'the seed and its scheme, the recovery codes, or the text; sealed by the keyring';
+COMMENT ON COLUMN avouch.vault_item.secret_version IS 'of the secret; with the hash of its ciphertext it is in the entry of its last change';
+COMMENT ON COLUMN avouch.vault_item.counter IS 'of the next code, for HOTP';
+COMMENT ON COLUMN avouch.vault_item.taken IS 'which of the recovery codes were taken, from 1';
+COMMENT ON COLUMN avouch.vault_request.reason IS 'sealed by the keyring, under the key of the person who asks';
+COMMENT ON COLUMN avouch.vault_request.granted IS 'whether the item was granted to the asker already: then the grant must last too';

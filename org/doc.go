@@ -29,9 +29,12 @@
 //  12. Nobody gives what they do not hold, and nobody decides about somebody who may do more: TestWhoDecidesAboutWhom,
 //     TestNobodyGivesWhatTheyDoNotHold, TestRolesAreBounded; also not what break-glass lends them: TestLentIsNotHandedOn; by no
 //     sequence of operations: TestNoWayToPowerSoak. It counts what they hold under the lock: TestMeanwhile.
-//  13. Owners are made and unmade by owners with a fresh proof: TestOwnersNeedAFreshProof, TestTransfer; never by a directory:
-//     TestDirectoriesTouchNoOwners. Once there was an owner who can act, there is one: TestLastOwnerStays,
-//     TestLastOwnerStaysWhateverComesAtOnce, TestNoWayToPowerSoak.
+//  13. Owners are made, suspended, removed and unmade by owners with a fresh proof: TestOwnersNeedAFreshProof, TestTransfer; never by a
+//     directory: TestDirectoriesTouchNoOwners. Of one less every owner is told, and who it is: TestOwnersHearOfOneLess. Who sends the others
+//     away is alone some days later, and not before: TestAlone. Once there was an owner who can act, there is one: TestLastOwnerStays,
+//     TestLastOwnerStaysWhateverComesAtOnce, TestNoWayToPowerSoak. The one who is left has a way in that is not the organisation's own
+//     vault, whichever change of owners, rules, roles or groups it is: server.TestLastOtherOwner, server.TestRulesLeaveAWayIn,
+//     server.TestGroupThatIsTheWayIn.
 //  14. Names and addresses of people are sealed for them alone, so that erasing a person erases them, and private in the log:
 //     TestPersonIsSealed, TestInvite. An address has one form: TestNormal, FuzzNormal. Everybody can change their own name:
 //     TestMe.
@@ -47,8 +50,20 @@
 //     for more hold at once, and shut nobody out who makes them: TestRules, FuzzParseRules. Those that ask for less of a second
 //     factor take an owner in person, of which every owner is told, and a day: TestLoweringWaits, TestLoweringIsCancelled,
 //     TestWhatLowersMFA, TestWhatDoesNotLowerIsNoWeaker.
-//  19. Deleting ends access at once, can be undone by the operator for 30 days, and destroys the organisation's keys then; the log
-//     verifies as before: TestDelete, TestShred.
+//  19. Where there are two owners, deleting takes both, in person; whoever sends the others away first, or makes one, gains nothing:
+//     TestDeletionTakesTwo, TestDeletionEnds, TestOwnersChangeMeanwhile, TestNoOwnerIsMadeToAgree, TestNoOwnerIsMadeNew, TestOnlyOwnerDeletes,
+//     server.TestDeletionByTwo. It ends access at once, can be undone by the operator for 30 days, and destroys all of the
+//     organisation's keys then; the log verifies as before: TestDelete, TestShred, TestShredOfOwnKey. What is lost keeps nothing else from its end:
+//     TestShredPassesOverWhatIsLost. What the database says alone
+//     destroys none, whoever wrote it, and whatever was restored; it is an incident: TestShredWantsTheKeyStore, TestJudge,
+//     TestDeletionInterrupted, TestUncertainDeletionIsNotTakenBack, TestTwoDeleteAtOnce, server.TestUnprovedDeletionIsTold, e2e.TestDatabaseDestroysNoKeys.
+//     Nor does a server whose clock is not the database's: server.TestWrongClockEndsNothing.
+//  20. An organisation's keys are put under its own key management, and taken back, by an owner in person; it is tried first, and nobody
+//     else makes a server call an address: server.TestWhoSetsAKMS, server.TestKMSThatIsNone, server.TestKMSInsideOurNetwork. What a crash
+//     leaves half way is moved on: server.TestMoveIsResumed, server.TestRemovalIsResumed; what failed is not done later:
+//     server.TestFailedRemovalChangesNothing; and a row alone does nothing: server.TestRowsAloneMoveNothing. Another credential is taken
+//     from the operator while it is closed, if it opens the same key, and the settings where the database has lost them:
+//     server.TestCredentialIsReplaced, server.TestRestoredDatabase.
 //
 // A role that loses a capability takes it from people at once, and not from the keys that they made: a service that runs with one
 // would stop without anybody meaning that. Whoever makes the change is told how many there are, and finds them with

@@ -180,7 +180,7 @@ func TestDelete(t *testing.T) {
 		return c.Text(t, `SELECT epoch::text FROM avouch.audit_head WHERE tenant_id = $1`, c.id.String())
 	}
 	before := epoch()
-	ok(t, second(c.room.Delete(t.Context(), by, "Acme", "we move on")), "delete")
+	c.deleted(t, boss, mate, "we move on")
 	if e := c.Last(t, c.id); e.Type != "organisation.deleted" || e.Private["reason"] != "we move on" || epoch() == before {
 		t.Errorf("the log ends with %+v", e)
 	}
@@ -206,43 +206,6 @@ func TestDelete(t *testing.T) {
 		t.Errorf("restored, it is shredded: %v, %v", done, err)
 	}
 	want(t, second(c.room.Delete(t.Context(), tenantdb.System(tenantdb.Platform, "operator"), "platform", "")), problem.Invalid, "the installation")
-}
-
-// TestShred: what was sealed is gone, for good; the log can be verified as before.
-func TestShred(t *testing.T) {
-	t.Parallel()
-	c := openCompany(t)
-	boss := c.person(t, "boss", RoleOwner)
-	kept, owner := c.create(t, "Globex", "ops@globex.example")
-	_, err := c.room.Update(t.Context(), c.as(t, boss), `"1"`, Change{ContactEmail: new("ops@acme.example")})
-	ok(t, err, "a contact")
-	ok(t, second(c.room.Delete(t.Context(), c.as(t, boss), "Acme", "")), "delete")
-	c.later(Grace)
-	want(t, second(c.room.Shred(t.Context(), c.owner)), problem.Denied, "not the operator")
-	for _, first := range []bool{true, false} {
-		if done, err := c.room.Shred(t.Context(), c.system()); err != nil || done != first {
-			t.Errorf("shredded %v, %v", done, err)
-		}
-	}
-	other := c.Another(t)
-	again := New(Config{DB: other.DB, Ring: other.Ring, FirstKey: c.keys, Now: c.now})
-	for what, room := range map[string]*Room{"here": c.room, "on another server": again} {
-		o, err := room.Get(t.Context(), c.system())
-		if err != nil || o.ContactEmail != "" || o.ShreddedAt.IsZero() {
-			t.Errorf("%s: %+v, %v", what, o, err)
-		}
-		if p, err := room.Person(t.Context(), c.system(), boss); err == nil && (p.Name != "" || p.Address != "") {
-			t.Errorf("%s: %+v", what, p)
-		}
-		want(t, room.Restore(t.Context(), c.system(), ""), problem.Conflict, what+": restore")
-	}
-	_, err = c.keys.Authenticate(t.Context(), c.key, web.RequestMeta{})
-	want(t, err, problem.Unauthenticated, "its key")
-	log := trail.New(trail.Config{DB: other.DB, Sealer: other.Ring, Host: "avouch.test", Log: c.Log})
-	audited(t, log, c.id)
-	if o, err := c.room.Get(t.Context(), owner); err != nil || o.ContactEmail != "ops@globex.example" || o.ID != kept.ID {
-		t.Errorf("the other organisation: %+v, %v", o, err)
-	}
 }
 
 func TestRegion(t *testing.T) {

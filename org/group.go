@@ -162,7 +162,10 @@ func (r *Room) UpdateGroup(ctx context.Context, c tenantdb.Caller, id GroupID, i
 		g.Version++
 		e := g.event("group.changed")
 		e.Public = append(e.Public, field("before", strings.Join(before.Roles, " ")))
-		return e, updateGroup(ctx, tx, g)
+		if err := updateGroup(ctx, tx, g); err != nil {
+			return audit.Event{}, err
+		}
+		return e, r.KeepsWayIn(ctx, &tx.ReadTx)
 	})
 	if err != nil {
 		return Group{}, fmt.Errorf("org.UpdateGroup: %w", err)
@@ -198,7 +201,14 @@ func (r *Room) DeleteGroup(ctx context.Context, c tenantdb.Caller, id GroupID, i
 		}
 		e := g.event("group.deleted")
 		e.Public = append(e.Public, field("members", fmt.Sprint(g.Members)))
-		return e, deleteGroup(ctx, tx, id)
+		members, err := deleteGroup(ctx, tx, id)
+		if err == nil {
+			err = r.Leave(ctx, tx, id, members)
+		}
+		if err != nil {
+			return audit.Event{}, err
+		}
+		return e, r.KeepsWayIn(ctx, &tx.ReadTx)
 	})
 	if err != nil {
 		return Group{}, fmt.Errorf("org.DeleteGroup: %w", err)
@@ -207,17 +217,38 @@ func (r *Room) DeleteGroup(ctx context.Context, c tenantdb.Caller, id GroupID, i
 }
 
 // AddMember puts a person into a group: somebody about whom the caller may decide, into a group whose capabilities the caller
-// holds.
+// holds. Nobody gives themselves what other rooms gave the group.
 func (r *Room) AddMember(ctx context.Context, c tenantdb.Caller, g GroupID, p PersonID) (Group, error) {
-	return r.membership(ctx, c, g, p, "group.member_added", func(ctx context.Context, tx *tenantdb.Tx) error { return insertMember(ctx, tx, g, p) }, true)
+	return r.membership(ctx, c, g, p, "group.member_added", func(ctx context.Context, tx *tenantdb.Tx) (alone bool, err error) {
+		if r.cfg.Joins != nil {
+			alone, err = r.cfg.Joins(ctx, &tx.ReadTx, g, p)
+		}
+		if err == nil {
+			err = insertMember(ctx, tx, g, p)
+		}
+		return alone, err
+	}, true)
 }
 
 // RemoveMember takes a person out of a group.
 func (r *Room) RemoveMember(ctx context.Context, c tenantdb.Caller, g GroupID, p PersonID) (Group, error) {
-	return r.membership(ctx, c, g, p, "group.member_removed", func(ctx context.Context, tx *tenantdb.Tx) error { return deleteMember(ctx, tx, g, p) }, false)
+	return r.membership(ctx, c, g, p, "group.member_removed", func(ctx context.Context, tx *tenantdb.Tx) (bool, error) {
+		if err := deleteMember(ctx, tx, g, p); err != nil {
+			return false, err
+		}
+		return false, r.Leave(ctx, tx, g, []PersonID{p})
+	}, false)
 }
 
-func (r *Room) membership(ctx context.Context, c tenantdb.Caller, id GroupID, p PersonID, typ string, do func(context.Context, *tenantdb.Tx) error, in bool) (g Group, err error) {
+// Leave tells other rooms who leaves a group, in the transaction in which they do.
+func (r *Room) Leave(ctx context.Context, tx *tenantdb.Tx, g GroupID, people []PersonID) error {
+	if r.cfg.Leaves == nil || len(people) == 0 {
+		return nil
+	}
+	return r.cfg.Leaves(ctx, tx, g, people)
+}
+
+func (r *Room) membership(ctx context.Context, c tenantdb.Caller, id GroupID, p PersonID, typ string, do func(context.Context, *tenantdb.Tx) (alone bool, err error), in bool) (g Group, err error) {
 	err = r.change(ctx, c, "members:write", func(tx *tenantdb.Tx, a authority) (audit.Event, error) {
 		if g, err = mayChange(ctx, tx, a, id); err != nil {
 			return audit.Event{}, err
@@ -232,7 +263,14 @@ func (r *Room) membership(ctx context.Context, c tenantdb.Caller, id GroupID, p 
 		g.Members += map[bool]int{true: 1, false: -1}[in]
 		e := g.event(typ)
 		e.Public = append(e.Public, field("person", p.String()))
-		return e, do(ctx, tx)
+		alone, err := do(ctx, tx)
+		if err != nil {
+			return audit.Event{}, err
+		}
+		if alone {
+			e.Public = append(e.Public, field("alone", "true"))
+		}
+		return e, r.KeepsWayIn(ctx, &tx.ReadTx)
 	})
 	if err != nil {
 		return Group{}, fmt.Errorf("org.membership: %w", err)

@@ -28,6 +28,7 @@ func (r *Room) Routes(api *web.API[tenantdb.Caller]) {
 			"the first organisation stays empty, and nobody has its key.",
 	}, r.signUp)
 	r.rulesRoutes(api)
+	r.kmsRoutes(api)
 	r.peopleRoutes(api)
 	r.groupRoutes(api)
 	r.invitationRoutes(api)

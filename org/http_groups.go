@@ -22,7 +22,7 @@ func (r *Room) groupRoutes(api *web.API[tenantdb.Caller]) {
 	web.Handle(api, op("get-group", http.MethodGet, oneGroup, "Show a group", "`GET /api/v1/members?group=` lists its members."), r.getGroup)
 	web.Handle(api, op("update-group", http.MethodPatch, oneGroup, "Change a group's name or roles", "Fields that are absent or null stay. It holds for all members at once."), r.updateGroup)
 	web.Handle(api, op("delete-group", http.MethodDelete, oneGroup, "Delete a group", "Its members stay, without its roles."), r.deleteGroup)
-	web.Handle(api, op("add-group-member", http.MethodPut, oneGroup+"/members/{member}", "Put a member into a group", ""), r.addMember)
+	web.Handle(api, op("add-group-member", http.MethodPut, oneGroup+"/members/{member}", "Put a member into a group", "Nobody puts themselves into a group to which items of the vault are granted; but for the only owner."), r.addMember)
 	web.Handle(api, op("remove-group-member", http.MethodDelete, oneGroup+"/members/{member}", "Take a member out of a group", ""), r.removeGroupMember)
 	role := op("create-role", http.MethodPost, "/api/v1/roles", "Make a role", "A set of capabilities, all of which you have yourself.")
 	role.Status, role.Idempotent = http.StatusCreated, true

@@ -27,11 +27,12 @@ func (r *Room) peopleRoutes(api *web.API[tenantdb.Caller]) {
 	web.Handle(api, op("get-member", http.MethodGet, oneMember, "Show a member", "Also one who was removed: the log is read with their name."), r.getMember)
 	web.Handle(api, op("update-member", http.MethodPatch, oneMember, "Change a member's name or roles",
 		"Fields that are absent or null stay. You give no role that can do more than you, and decide about nobody who can. Owners are made and unmade by owners, "+
-			"who have proved themselves a moment ago; the last one stays.\n\nKeys that the member made keep what they have: `keys_kept` counts them."), r.updateMember)
-	web.Handle(api, op("suspend-member", http.MethodPost, oneMember+"/suspend", "Suspend a member", "Until they are resumed they are refused. Their sessions end."), r.memberState(r.SuspendPerson))
+			"who have proved themselves a moment ago; the last one stays, and all owners are told of one less.\n\nKeys that the member made keep what they have: `keys_kept` counts them."), r.updateMember)
+	web.Handle(api, op("suspend-member", http.MethodPost, oneMember+"/suspend", "Suspend a member", "Until they are resumed they are refused. Their sessions end. Suspending an owner takes a proof of a moment ago, and all owners are told."), r.memberState(r.SuspendPerson))
 	web.Handle(api, op("resume-member", http.MethodPost, oneMember+"/resume", "Resume a member", ""), r.memberState(r.ResumePerson))
 	web.Handle(api, op("remove-member", http.MethodPost, oneMember+"/remove", "Remove a member",
-		"For good, in one transaction: sessions, keys that they made, groups, password, factors, invitations. The answer says how much of each ended."), r.removeMember)
+		"For good, in one transaction: sessions, keys that they made, groups, password, factors, invitations. The answer says how much of each ended. "+
+			"Removing an owner takes a proof of a moment ago, and all owners are told."), r.removeMember)
 	web.Handle(api, op("get-offboarding", http.MethodGet, oneMember+"/offboarding", "Show what ended when a member was removed", ""), r.getOffboarding)
 	me := op("get-me", http.MethodGet, "/api/v1/me", "Show yourself", "Whoever has signed in, and what they may do.")
 	me.Scope = ""

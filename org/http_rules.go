@@ -28,8 +28,7 @@ func (r *Room) rulesRoutes(api *web.API[tenantdb.Caller]) {
 	web.Handle(api, governs("cancel-rules-change", http.MethodDelete, theRules+"/pending/{id}", "Cancel a change of the rules that waits", "Every owner can."), r.cancelChange)
 	web.Handle(api, governs("transfer-organisation", http.MethodPost, "/api/v1/organisation/transfer", "Make another member the owner in your place",
 		"You are an admin then. It takes a fresh proof, and every owner is told."), r.transfer)
-	web.Handle(api, governs("delete-organisation", http.MethodPost, "/api/v1/organisation/delete", "Delete your organisation",
-		"Access ends at once, of everybody. For 30 days the operator can restore it; then its keys are destroyed, and nobody can. It takes an owner with a fresh proof, and every owner is told."), r.deleteOrganisation)
+	r.deletionRoutes(api, governs)
 }
 
 type rulesView struct {
@@ -203,29 +202,5 @@ func (r *Room) transfer(ctx context.Context, c tenantdb.Caller, in *transferInpu
 	}
 	out := &transferOutput{}
 	out.Body.Owner = in.Body.To
-	return out, nil
-}
-
-type deleteOrganisationInput struct {
-	Body struct {
-		Confirm string `json:"confirm" maxLength:"200" doc:"The organisation's name"`
-		Reason  string `json:"reason,omitempty" maxLength:"1000"`
-	}
-}
-
-type deleteOrganisationOutput struct {
-	Body struct {
-		DeletedAt time.Time `json:"deleted_at"`
-		Until     time.Time `json:"restorable_until" doc:"Until then the operator can restore it"`
-	}
-}
-
-func (r *Room) deleteOrganisation(ctx context.Context, c tenantdb.Caller, in *deleteOrganisationInput) (*deleteOrganisationOutput, error) {
-	o, err := r.Delete(ctx, c, in.Body.Confirm, in.Body.Reason)
-	if err != nil {
-		return nil, err
-	}
-	out := &deleteOrganisationOutput{}
-	out.Body.DeletedAt, out.Body.Until = o.DeletedAt.UTC(), o.DeletedAt.Add(Grace).UTC()
 	return out, nil
 }

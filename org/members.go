@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/avouch-dev/avouch/audit"
+	"github.com/avouch-dev/avouch/internal/mail"
 	"github.com/avouch-dev/avouch/internal/problem"
 	"github.com/avouch-dev/avouch/internal/web"
 	"github.com/avouch-dev/avouch/keyring"
@@ -67,6 +68,29 @@ func (r *Room) person(ctx context.Context, c tenantdb.Caller, id PersonID) (p Pe
 	return p, nil
 }
 
+// Names are what those of some people are called who are, or were, of the caller's organisation: name and address. Of who was erased, and
+// of whom nothing can be read, there is none.
+func (r *Room) Names(ctx context.Context, c tenantdb.Caller, people []PersonID) (map[PersonID]string, error) {
+	if err := need(c, "members:read"); err != nil {
+		return nil, err
+	}
+	var found []Person
+	err := r.cfg.DB.Read(ctx, c, func(tx *tenantdb.ReadTx) (err error) {
+		found, err = loadPeople(ctx, tx, people)
+		return err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("org.Names: %w", err)
+	}
+	names := map[PersonID]string{}
+	for i := range found {
+		if p := &found[i]; r.unseal(ctx, c.Tenant(), p) == nil && p.Name != "" {
+			names[p.ID] = p.Name + " <" + p.Address + ">"
+		}
+	}
+	return names, nil
+}
+
 // PersonChange is what is changed of a person; nil fields stay.
 type PersonChange struct {
 	Name  *string
@@ -121,6 +145,11 @@ func (r *Room) UpdatePerson(ctx context.Context, c tenantdb.Caller, id PersonID,
 		out.Person = p
 		if err := updatePerson(ctx, tx, p); err != nil {
 			return audit.Event{}, err
+		}
+		if ch.Roles != nil {
+			if err := r.KeepsWayIn(ctx, &tx.ReadTx); err != nil {
+				return audit.Event{}, err
+			}
 		}
 		out.KeysKept, err = r.keysKept(ctx, &tx.ReadTx, id, had)
 		return e, err
@@ -181,6 +210,9 @@ func (r *Room) setRoles(ctx context.Context, tx *tenantdb.Tx, a authority, p *Pe
 			return err
 		}
 		e.Public = append(e.Public, ended...)
+		if err := r.tellOfLess(ctx, tx, *p, false); err != nil {
+			return err
+		}
 	}
 	e.Public = append(e.Public, field("roles", strings.Join(roles, " ")), field("before", strings.Join(p.Roles, " ")))
 	p.Roles = roles
@@ -197,6 +229,33 @@ func (r *Room) demote(ctx context.Context, tx *tenantdb.Tx, p PersonID) (public 
 		public = append(public, field(EndSessions, fmt.Sprint(n)))
 	}
 	return public, err
+}
+
+// freshIfOwner refuses an old proof of who sends an owner away.
+func (r *Room) freshIfOwner(a authority, p Person) error {
+	if !slices.Contains(p.Roles, RoleOwner) {
+		return nil
+	}
+	return a.fresh(r.cfg.Now())
+}
+
+// tellOfLess tells every owner, and the one whom it is about, that an owner is one no more, or cannot act as one.
+func (r *Room) tellOfLess(ctx context.Context, tx *tenantdb.Tx, p Person, suspended bool) error {
+	if !slices.Contains(p.Roles, RoleOwner) {
+		return nil
+	}
+	told, err := r.OwnersOfLate(ctx, &tx.ReadTx)
+	if err != nil {
+		return err
+	}
+	if !slices.Contains(told, p.ID) {
+		told = append(told, p.ID)
+	}
+	about := map[string]string{"who": p.ID.String(), "by": by(tx.Caller().Actor()), "at": r.instant().Format(time.RFC3339)}
+	if suspended {
+		about["suspended"] = "true"
+	}
+	return tell(ctx, tx, told, mail.Ownership, about)
 }
 
 // notLast refuses to do without the last owner who can act.
@@ -260,6 +319,9 @@ func (r *Room) pause(ctx context.Context, c tenantdb.Caller, id PersonID, at tim
 			return audit.Event{}, problem.New(problem.Conflict, "Nobody suspends or resumes themselves.")
 		}
 		p, _, err := r.decidable(ctx, tx, a, id)
+		if err == nil && !at.IsZero() {
+			err = r.freshIfOwner(a, p)
+		}
 		if err != nil {
 			return audit.Event{}, err
 		}
@@ -312,5 +374,20 @@ func (r *Room) Pause(ctx context.Context, tx *tenantdb.Tx, id PersonID, at time.
 	}
 	p.SuspendedAt = at
 	p.Version++
-	return p, e, updatePerson(ctx, tx, p)
+	if err := updatePerson(ctx, tx, p); err != nil {
+		return p, audit.Event{}, err
+	}
+	err = r.ownerGone(ctx, tx, p)
+	if err == nil && !at.IsZero() {
+		err = r.tellOfLess(ctx, tx, p, true)
+	}
+	return p, e, err
+}
+
+// ownerGone refuses to do without an owner, when that is done, where the one who is left has no way in.
+func (r *Room) ownerGone(ctx context.Context, tx *tenantdb.Tx, p Person) error {
+	if !slices.Contains(p.Roles, RoleOwner) {
+		return nil
+	}
+	return r.KeepsWayIn(ctx, &tx.ReadTx)
 }

@@ -25,7 +25,11 @@ type Report struct {
 // stays has the report. An address that was removed can be invited anew, as another person.
 func (r *Room) Remove(ctx context.Context, c tenantdb.Caller, id PersonID) (out Report, err error) {
 	err = r.change(ctx, c, "members:write", func(tx *tenantdb.Tx, a authority) (e audit.Event, err error) {
-		if _, _, err = r.decidable(ctx, tx, a, id); err != nil {
+		p, _, err := r.decidable(ctx, tx, a, id)
+		if err == nil {
+			err = r.freshIfOwner(a, p)
+		}
+		if err != nil {
 			return audit.Event{}, err
 		}
 		out, e, err = r.Offboard(ctx, tx, id, "removed")
@@ -53,9 +57,7 @@ func (r *Room) Offboard(ctx context.Context, tx *tenantdb.Tx, id PersonID, why s
 		return Report{}, nothing, err
 	}
 	out := Report{Person: id, RemovedBy: by(tx.Caller().Actor()), RemovedAt: r.instant(), Request: tx.Caller().RequestID(), Ended: map[string]int{}}
-	if out.Ended, err = endOwn(ctx, tx, id, out.RemovedAt); err != nil {
-		return Report{}, nothing, err
-	}
+	// Groups go last: what was granted to them was granted to the person, and the vault says so in its report.
 	for _, name := range slices.Sorted(maps.Keys(r.cfg.Endings)) {
 		n, err := r.cfg.Endings[name](ctx, tx, id, why)
 		if err != nil {
@@ -63,15 +65,27 @@ func (r *Room) Offboard(ctx context.Context, tx *tenantdb.Tx, id PersonID, why s
 		}
 		out.Ended[name] = n
 	}
+	own, err := endOwn(ctx, tx, id, out.RemovedAt)
+	if err != nil {
+		return Report{}, nothing, err
+	}
+	maps.Copy(out.Ended, own)
 	e := p.event("person.removed")
 	e.Alters = true // keys of theirs ended
 	e.Public = append(e.Public, field("why", why), field("roles", strings.Join(p.Roles, " ")))
 	for _, name := range slices.Sorted(maps.Keys(out.Ended)) {
 		e.Public = append(e.Public, field(name, fmt.Sprint(out.Ended[name])))
 	}
-	p.Roles, p.RemovedAt = []string{}, out.RemovedAt
-	p.Version++
-	if err := updatePerson(ctx, tx, p); err != nil {
+	left := p
+	left.Roles, left.RemovedAt = []string{}, out.RemovedAt
+	left.Version++
+	if err := updatePerson(ctx, tx, left); err != nil {
+		return Report{}, nothing, err
+	}
+	if err := r.ownerGone(ctx, tx, p); err != nil {
+		return Report{}, nothing, err
+	}
+	if err := r.tellOfLess(ctx, tx, p, false); err != nil {
 		return Report{}, nothing, err
 	}
 	return out, e, insertReport(ctx, tx, out)

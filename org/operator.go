@@ -80,6 +80,9 @@ func (r *Room) operate(ctx context.Context, by tenantdb.Caller, typ, reason stri
 				return audit.Event{}, err
 			}
 			e := audit.Event{Type: typ, Target: audit.Target{Kind: "organisation", ID: o.ID.String()}, Public: public, Alters: true}
+			if typ == wasRestored {
+				e.Target = deletionTarget(o.ID) // so that it is found as the newest about that
+			}
 			if reason != "" {
 				e.Private = []audit.Field{{Name: "reason", Value: reason}}
 			}

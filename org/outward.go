@@ -12,6 +12,12 @@ func (r *Room) Owners(ctx context.Context, tx *tenantdb.ReadTx) ([]PersonID, err
 	return owners(ctx, tx)
 }
 
+// OwnersOfLate are these, and the members who were one until a few days ago: nobody is kept from hearing of something by being sent away
+// first.
+func (r *Room) OwnersOfLate(ctx context.Context, tx *tenantdb.ReadTx) ([]PersonID, error) {
+	return ownersOfLate(ctx, tx, r.cfg.Now().Add(-ownersCount))
+}
+
 // MayDecide refuses a caller who may not decide about a person, for what other rooms let administrators do with people: it takes
 // members:write, and all that the person may do.
 func (r *Room) MayDecide(ctx context.Context, tx *tenantdb.ReadTx, p PersonID) error {
@@ -37,6 +43,20 @@ func (r *Room) StillHolds(ctx context.Context, tx *tenantdb.ReadTx, capability s
 	a, err := r.authority(ctx, tx)
 	if err == nil && !a.holds(capability) {
 		err = problem.New(problem.Denied, "This needs the capability %s.", capability)
+	}
+	return err
+}
+
+// KeepsWayIn refuses what leaves the organisation with one owner who has no way in, after it is done: by a change of owners, of rules of
+// factors, or of who has which roles.
+func (r *Room) KeepsWayIn(ctx context.Context, tx *tenantdb.ReadTx) error {
+	all, err := owners(ctx, tx)
+	if err != nil || len(all) != 1 || r.cfg.ShutOut == nil {
+		return err
+	}
+	shut, err := r.cfg.ShutOut(ctx, tx, all[0])
+	if err == nil && shut {
+		err = problem.New(problem.Conflict, "That would leave one owner, who signs in by codes of the organisation's vault alone and could not get at them then: that owner adds another factor first, such as a passkey.")
 	}
 	return err
 }

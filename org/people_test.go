@@ -2,6 +2,7 @@ package org
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"sync"
@@ -9,6 +10,7 @@ import (
 	"time"
 
 	"github.com/avouch-dev/avouch/apikey"
+	"github.com/avouch-dev/avouch/audit"
 	"github.com/avouch-dev/avouch/internal/problem"
 	"github.com/avouch-dev/avouch/tenantdb"
 )
@@ -250,6 +252,25 @@ func TestPersonIsSealed(t *testing.T) {
 	if p, err := c.room.Person(t.Context(), c.owner, boss); err == nil {
 		t.Errorf("another's profile opens: %+v", p)
 	}
+}
+
+// TestNames: what people are called, for who may read members, also of those who left; who was erased, is another organisation's, or has a
+// profile that does not open, is called nothing, and hides nobody.
+func TestNames(t *testing.T) {
+	t.Parallel()
+	c := openCompany(t)
+	boss, ada, left, erased, moved := c.person(t, "boss", RoleOwner), c.person(t, "Ada", RoleMember), c.person(t, "Left", RoleMember), c.person(t, "Erased"), c.person(t, "Moved")
+	ok(t, second(c.room.Remove(t.Context(), c.as(t, boss), left)), "removed")
+	ok(t, c.Ring.DestroySubject(t.Context(), c.id, erased), "erased")
+	c.Admin(t, `ALTER TABLE avouch.person DISABLE TRIGGER require_entry`)
+	c.Admin(t, `UPDATE avouch.person SET profile = (SELECT profile FROM avouch.person WHERE person_id = $2) WHERE person_id = $1`, moved.String(), ada.String())
+	all := []PersonID{ada, left, erased, moved, c.admitElsewhere(t), audit.NewSubjectID()}
+	got, err := c.room.Names(t.Context(), c.as(t, ada), all)
+	if want := map[PersonID]string{ada: "Ada <ada@acme.example>", left: "Left <left@acme.example>"}; err != nil || !maps.Equal(got, want) {
+		t.Errorf("%v, %v", got, err)
+	}
+	nobody := tenantdb.NewCaller(tenantdb.CallerSpec{Tenant: c.id, Actor: audit.Actor{Kind: audit.ActorKey, ID: "x"}, Scopes: []string{"vault:manage"}})
+	want(t, second(c.room.Names(t.Context(), nobody, all)), problem.Denied, "who may not read members")
 }
 
 func TestMe(t *testing.T) {

@@ -24,7 +24,7 @@ func builtIn(role string) (capabilities []string, ok bool) {
 	case RoleAdmin: // whatever has a name, but not to make owners, to lower what protects them, or to end the organisation
 		return tenantdb.Capabilities(), true
 	case RoleMember:
-		return []string{"agents:read", "agents:write", "breakglass:write", "keys:read", "keys:write", "members:read", "organisation:read", "read:identity", "verify"}, true
+		return []string{"agents:read", "agents:write", "breakglass:write", "keys:read", "keys:write", "members:read", "organisation:read", "read:identity", "vault:code", "vault:read", "vault:use", "vault:write", "verify"}, true
 	case RoleViewer:
 		return []string{"agents:read", "keys:read", "members:read", "organisation:read"}, true
 	case RoleAuditor:

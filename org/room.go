@@ -51,10 +51,17 @@ type Config struct {
 	Endings map[string]Ending
 	// Demoted ends the sessions that a person may have only as an owner, when they are one no more; nil is nothing.
 	Demoted Ending
+	// ShutOut says whether an owner could prove themselves by codes of the organisation's own vault alone, at which they could not get
+	// then; nil is no.
+	ShutOut func(ctx context.Context, tx *tenantdb.ReadTx, owner PersonID) (bool, error)
 	// KeysOf counts the keys in force that a person made; KeyHolds says what a key may do at this moment, and refuses one
 	// that is not in force.
 	KeysOf   func(ctx context.Context, tx *tenantdb.ReadTx, p PersonID) (int, error)
 	KeyHolds func(ctx context.Context, tx *tenantdb.ReadTx, key string) (capabilities []string, err error)
+	// Joins refuses that a person is put into a group by whom what other rooms gave the group would be theirs then. alone says that an
+	// organisation's only owner does it, for which there is nobody else. Leaves is told who leaves a group. nil is nothing.
+	Joins  func(ctx context.Context, tx *tenantdb.ReadTx, g GroupID, p PersonID) (alone bool, err error)
+	Leaves func(ctx context.Context, tx *tenantdb.Tx, g GroupID, people []PersonID) error
 	// RoleUsed counts what uses a role in other rooms; nil is nothing.
 	RoleUsed func(ctx context.Context, tx *tenantdb.ReadTx, role string) (int, error)
 	// Restored lets go of what somebody else has taken since the organisation was deleted, and says in the entry what that was; nil
@@ -62,7 +69,11 @@ type Config struct {
 	Restored func(ctx context.Context, tx *tenantdb.Tx) (public []audit.Field, err error)
 	// Lasts says whether a session is in force still; nil believes that all are.
 	Lasts func(ctx context.Context, tx *tenantdb.ReadTx, session string) (bool, error)
-	Now   func() time.Time // nil is time.Now
+	// Raise opens an incident unless one of the same kind and subject is open: incident.Room.Raise; nil is nothing.
+	Raise func(ctx context.Context, c tenantdb.Caller, kind, subject, detail string) (opened bool, err error)
+	// OpenKMS makes the wrapper of an organisation's own key management; what is wrong with the settings is a problem.
+	OpenKMS func(KMS) (keyring.KeyWrapper, error)
+	Now     func() time.Time // nil is time.Now
 }
 
 // Ending ends what a person has, and says how much that was. why is a word for the log.
@@ -76,10 +87,11 @@ const DefaultQuota = 10_000
 
 // Room is the organisations.
 type Room struct {
-	cfg      Config
-	signUps  *pace.Pace
-	mails    *pace.Pace // of invitations to one address
-	inviting *pace.Pace // of one organisation, to whatever addresses
+	cfg       Config
+	signUps   *pace.Pace
+	mails     *pace.Pace // of invitations to one address
+	inviting  *pace.Pace // of one organisation, to whatever addresses
+	kmsChecks *pace.Pace
 }
 
 // New makes the room.
@@ -93,7 +105,7 @@ func New(cfg Config) *Room {
 	if cfg.SignUpsPerHour == 0 {
 		cfg.SignUpsPerHour = DefaultSignUps
 	}
-	return &Room{cfg: cfg, signUps: pace.New(cfg.SignUpsPerHour, time.Hour), mails: pace.New(mailsPerHour, time.Hour), inviting: pace.New(mostMailsPerHour, time.Hour)}
+	return &Room{cfg: cfg, signUps: pace.New(cfg.SignUpsPerHour, time.Hour), mails: pace.New(mailsPerHour, time.Hour), inviting: pace.New(mostMailsPerHour, time.Hour), kmsChecks: pace.New(20, time.Minute)}
 }
 
 func (r *Room) instant() time.Time { return r.cfg.Now().UTC().Truncate(time.Microsecond) }

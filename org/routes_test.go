@@ -40,6 +40,8 @@ func TestEveryPermission(t *testing.T) {
 		{"members:write", "DELETE", "/api/v1/roles/mine", nil}, {"members:write", "POST", "/api/v1/invitations", map[string]any{"address": "a@b.example", "roles": []string{}}},
 		{"members:write", "POST", invitation + "/resend", nil}, {"members:write", "POST", invitation + "/revoke", nil},
 		{"organisation:write", "PATCH", rules, map[string]any{"retention_days": 9}}, {"organisation:write", "DELETE", rules + "/pending/" + p.String(), nil},
+		{"organisation:read", "GET", "/api/v1/organisation/deletion", nil}, {"organisation:write", "DELETE", "/api/v1/organisation/deletion/" + p.String(), nil},
+		{"organisation:write", "POST", "/api/v1/organisation/deletion/" + p.String() + "/confirm", map[string]any{"confirm": "Acme"}},
 		{"organisation:write", "POST", "/api/v1/organisation/transfer", map[string]any{"to": p.String()}}, {"organisation:write", "POST", "/api/v1/organisation/delete", map[string]any{"confirm": "Acme"}},
 	} {
 		q := doortest.Request{Method: one.method, Path: one.path, Body: one.body, Header: map[string]string{"If-Match": "*"}}
@@ -77,7 +79,7 @@ func TestOtherTenantsPeople(t *testing.T) {
 			{Method: "GET", Path: member}, {Method: "PATCH", Path: member, Body: map[string]any{"name": "Eve"}}, {Method: "POST", Path: member + "/suspend"}, {Method: "POST", Path: member + "/remove"},
 			{Method: "GET", Path: member + "/offboarding"}, {Method: "GET", Path: group}, {Method: "PATCH", Path: group, Body: map[string]any{"name": "E"}}, {Method: "DELETE", Path: group},
 			{Method: "PUT", Path: group + "/members/" + p.String()}, {Method: "POST", Path: invitation + "/revoke"}, {Method: "POST", Path: invitation + "/resend"},
-			{Method: "DELETE", Path: "/api/v1/organisation/rules/pending/" + p.String()},
+			{Method: "DELETE", Path: "/api/v1/organisation/rules/pending/" + p.String()}, {Method: "DELETE", Path: "/api/v1/organisation/deletion/" + p.String()},
 		} {
 			if a := doortest.Call(t, api, q); a.Status != http.StatusNotFound {
 				t.Errorf("%s %s: %d %s", q.Method, q.Path, a.Status, a.Raw)

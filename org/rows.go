@@ -73,6 +73,11 @@ func loadPerson(ctx context.Context, tx *tenantdb.ReadTx, p PersonID) (Person, e
 	return scanPerson(tx.QueryRow(ctx, `SELECT `+personColumns+` FROM avouch.person p WHERE p.tenant_id = $1 AND p.person_id = $2`, tx.Tenant(), p).Scan)
 }
 
+// loadPeople are those of some people who are there, also those who were removed.
+func loadPeople(ctx context.Context, tx *tenantdb.ReadTx, people []PersonID) ([]Person, error) {
+	return all(ctx, tx, scanPerson, `SELECT `+personColumns+` FROM avouch.person p WHERE p.tenant_id = $1 AND p.person_id = ANY ($2)`, tx.Tenant(), people)
+}
+
 // present is a person who was not removed.
 func present(ctx context.Context, tx *tenantdb.ReadTx, p PersonID) (Person, error) {
 	one, err := loadPerson(ctx, tx, p)
@@ -103,8 +108,8 @@ func addressKnown(ctx context.Context, tx *tenantdb.ReadTx, pseudonym string) (k
 	return known, nil
 }
 
-const insertPersonSQL = `INSERT INTO avouch.person (tenant_id, person_id, profile, address, external, managed_by, roles, created_at, verified_at)
-VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)`
+const insertPersonSQL = `INSERT INTO avouch.person (tenant_id, person_id, profile, address, external, managed_by, roles, created_at, verified_at, owner_since)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, CASE WHEN 'owner' = ANY ($7) THEN $8::timestamptz END)`
 
 func insertPerson(ctx context.Context, tx *tenantdb.Tx, p Person) error {
 	_, err := tx.Exec(ctx, insertPersonSQL, tx.Tenant(), p.ID, p.sealed, p.pseudonym, orNone(p.external), orNone(p.ManagedBy), p.Roles, p.CreatedAt, orNull(p.VerifiedAt))
@@ -114,10 +119,16 @@ func insertPerson(ctx context.Context, tx *tenantdb.Tx, p Person) error {
 	return nil
 }
 
-const updatePersonSQL = `UPDATE avouch.person SET profile = $3, roles = $4, suspended_at = $5, removed_at = $6, version = $7 WHERE tenant_id = $1 AND person_id = $2`
+// updatePersonSQL also keeps since when somebody is an owner, and until when they were one who can act. Who is made one again soon after is
+// one since before: else whoever demotes another owner, and undoes it, would be the longest one.
+const updatePersonSQL = `UPDATE avouch.person SET profile = $3, roles = $4, suspended_at = $5, removed_at = $6, version = $7,
+  owner_since = CASE WHEN 'owner' <> ALL ($4) OR 'owner' = ANY (roles) OR owner_until > now() - $8::interval THEN owner_since ELSE now() END,
+  owner_until = CASE WHEN 'owner' = ANY (roles) AND suspended_at IS NULL AND removed_at IS NULL AND ('owner' <> ALL ($4) OR $5::timestamptz IS NOT NULL OR $6::timestamptz IS NOT NULL)
+    THEN now() ELSE owner_until END
+WHERE tenant_id = $1 AND person_id = $2`
 
 func updatePerson(ctx context.Context, tx *tenantdb.Tx, p Person) error {
-	n, err := tx.Exec(ctx, updatePersonSQL, tx.Tenant(), p.ID, p.sealed, p.Roles, orNull(p.SuspendedAt), orNull(p.RemovedAt), p.Version)
+	n, err := tx.Exec(ctx, updatePersonSQL, tx.Tenant(), p.ID, p.sealed, p.Roles, orNull(p.SuspendedAt), orNull(p.RemovedAt), p.Version, ownersCount)
 	if err == nil && n != 1 {
 		err = fmt.Errorf("%d rows", n)
 	}

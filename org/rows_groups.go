@@ -61,15 +61,21 @@ func updateGroup(ctx context.Context, tx *tenantdb.Tx, g Group) error {
 	return nil
 }
 
-func deleteGroup(ctx context.Context, tx *tenantdb.Tx, id GroupID) error {
+// deleteGroup ends a group, and returns who was in it.
+func deleteGroup(ctx context.Context, tx *tenantdb.Tx, id GroupID) ([]PersonID, error) {
+	members, err := all(ctx, &tx.ReadTx, func(scan func(...any) error) (p PersonID, err error) { return p, scan(&p) },
+		`SELECT person_id FROM avouch.group_member WHERE tenant_id = $1 AND group_id = $2`, tx.Tenant(), id)
+	if err != nil {
+		return nil, err
+	}
 	for _, sql := range []string{
 		`DELETE FROM avouch.group_member WHERE tenant_id = $1 AND group_id = $2`, `DELETE FROM avouch.person_group WHERE tenant_id = $1 AND group_id = $2`,
 	} {
 		if _, err := tx.Exec(ctx, sql, tx.Tenant(), id); err != nil {
-			return fmt.Errorf("org: delete group: %w", err)
+			return nil, fmt.Errorf("org: delete group: %w", err)
 		}
 	}
-	return nil
+	return members, nil
 }
 
 func deleteMember(ctx context.Context, tx *tenantdb.Tx, g GroupID, p PersonID) error {

@@ -170,6 +170,11 @@ func (r *Room) UpdateRules(ctx context.Context, c tenantdb.Caller, ifMatch strin
 		if err := saveRules(ctx, tx, out.Rules, out.Version); err != nil {
 			return audit.Event{}, err
 		}
+		if !out.sameMFA(before) {
+			if err := r.KeepsWayIn(ctx, &tx.ReadTx); err != nil {
+				return audit.Event{}, err
+			}
+		}
 		out.Pending, err = waiting(ctx, &tx.ReadTx)
 		return e, err
 	})
@@ -290,7 +295,8 @@ func (p PendingChange) event(typ string, t tenantdb.TenantID) audit.Event {
 }
 
 // ApplyDue applies the changes of an organisation whose wait is over, and says how many. One that no longer fits is cancelled: if
-// the rules of second factors changed since, it would undo that, and if its asker is no owner any more, nobody stands for it.
+// the rules of second factors changed since, it would undo that, if its asker is no owner any more, nobody stands for it, and what would
+// shut the only owner out helps nobody.
 func (r *Room) ApplyDue(ctx context.Context, by tenantdb.Caller) (applied int, err error) {
 	if by.Actor().Kind != audit.ActorSystem {
 		return 0, problem.New(problem.Denied, "This is done by Avouch itself.")
@@ -316,20 +322,39 @@ func (r *Room) ApplyDue(ctx context.Context, by tenantdb.Caller) (applied int, e
 			if !slices.Contains(holds, tenantdb.Everything) || !rules.sameMFA(p.body.Before) {
 				return p.event("organisation.rules_lowering_cancelled", tx.Tenant()), endPending(ctx, tx, id, r.instant(), "cancelled")
 			}
-			applied++
-			e := p.event("organisation.rules_changed", tx.Tenant())
-			e.Private = changedRules(rules.onlyMFA(), p.body.After)
-			rules.takeMFA(p.body.After)
-			if err := saveRules(ctx, tx, rules, version+1); err != nil {
-				return audit.Event{}, err
+			e, err := r.applyPending(ctx, tx, p, rules, version)
+			if err == nil && e.Type == "organisation.rules_changed" {
+				applied++
 			}
-			return e, endPending(ctx, tx, id, r.instant(), "applied")
+			return e, err
 		})
 		if err != nil {
 			return applied, fmt.Errorf("org.ApplyDue: %w", err)
 		}
 	}
 	return applied, nil
+}
+
+// applyPending puts a change of the rules into force, unless it would shut the only owner out.
+func (r *Room) applyPending(ctx context.Context, tx *tenantdb.Tx, p PendingChange, before Rules, version int64) (audit.Event, error) {
+	after := before
+	after.takeMFA(p.body.After)
+	if err := saveRules(ctx, tx, after, version+1); err != nil {
+		return audit.Event{}, err
+	}
+	err := r.KeepsWayIn(ctx, &tx.ReadTx)
+	if problem.Is(err, problem.Conflict) {
+		if err := saveRules(ctx, tx, before, version); err != nil {
+			return audit.Event{}, err
+		}
+		return p.event("organisation.rules_lowering_cancelled", tx.Tenant()), endPending(ctx, tx, p.ID, r.instant(), "cancelled")
+	}
+	if err != nil {
+		return audit.Event{}, err
+	}
+	e := p.event("organisation.rules_changed", tx.Tenant())
+	e.Private = changedRules(before.onlyMFA(), p.body.After)
+	return e, endPending(ctx, tx, p.ID, r.instant(), "applied")
 }
 
 func (r *Room) due(ctx context.Context, by tenantdb.Caller) (due []ChangeID, err error) {

@@ -9,6 +9,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/avouch-dev/avouch/internal/problem"
+	"github.com/avouch-dev/avouch/keyring"
 	"github.com/avouch-dev/avouch/tenantdb"
 )
 
@@ -101,3 +102,8 @@ func insertIssuer(ctx context.Context, tx *tenantdb.Tx, issuer string) error {
 
 // none reports whether a query found nothing.
 func none(err error) bool { return errors.Is(err, pgx.ErrNoRows) }
+
+// Sealed are the columns that the rotation of keys wraps anew.
+func Sealed() []keyring.SealedColumn {
+	return []keyring.SealedColumn{{Table: "organisation", Column: "contact", Item: func([]string) string { return contactItem }}}
+}

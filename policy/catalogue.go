@@ -41,6 +41,8 @@ var builtIn = []Scope{
 	{"read:database", High, "Query a database", true},
 	{"call:agents", Medium, "Invoke other AI agents", true},
 	{"read:identity", Low, "Verify other agents via Avouch", true},
+	{"read:codes", High, "Fetch one-time codes that were granted to it", true},
+	{"use:secrets", High, "Make requests with secrets that were granted to it, without seeing them", true},
 }
 
 var builtInByName = index(builtIn)

@@ -1,7 +1,7 @@
 // Package policy is the scope catalogue: what agents can be allowed to do, and how much is at stake with each. And it is
 // break-glass: what people and operators are allowed for once, with a reason, and are looked after for.
 //
-// A scope is a name such as read:email. Twelve are built in and the same for everybody; an organisation adds its own.
+// A scope is a name such as read:email. Fourteen are built in and the same for everybody; an organisation adds its own.
 // They are what agents are granted and what services ask for; they are not the capabilities of API keys (package apikey).
 //
 // What it promises:

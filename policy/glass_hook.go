@@ -33,6 +33,7 @@ const (
 	hookSignatureHeader = "Webhook-Signature"
 	hookSecretPrefix    = "whsec_"
 	hookSecretSize      = 32
+	hookItem            = "glass-hook"
 	hookSkew            = 5 * time.Minute
 	maxSignatures       = 8 // in one header: the other side may be replacing its secret
 )
@@ -77,7 +78,7 @@ func (g *Glass) SetHook(ctx context.Context, c tenantdb.Caller) (secret.String, 
 	key := make([]byte, hookSecretSize)
 	rand.Read(key) // never fails
 	at := g.now()
-	sealed, err := g.cfg.Ring.Seal(ctx, c.Tenant(), "glass-hook", "secret", uint64(at.UnixMicro()), key)
+	sealed, err := g.cfg.Ring.Seal(ctx, c.Tenant(), hookItem, "secret", uint64(at.UnixMicro()), key)
 	if err != nil {
 		return secret.String{}, wrapped("SetHook", err)
 	}
@@ -100,7 +101,7 @@ func (g *Glass) hookKey(ctx context.Context, tx *tenantdb.ReadTx) (secret.Bytes,
 	if err != nil || sealed == nil {
 		return secret.Bytes{}, err
 	}
-	key, err := g.cfg.Ring.Open(ctx, tx.Tenant(), "glass-hook", "secret", uint64(at.UnixMicro()), sealed)
+	key, err := g.cfg.Ring.Open(ctx, tx.Tenant(), hookItem, "secret", uint64(at.UnixMicro()), sealed)
 	return secret.Own(key), err
 }
 

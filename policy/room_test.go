@@ -152,7 +152,7 @@ func TestRoutes(t *testing.T) {
 		}
 		path = "/api/v1/scopes?limit=5&cursor=" + next
 	}
-	if len(names) != 13 || names[0] != "read:email" || names[12] != "pay:bills" {
+	if len(names) != 15 || names[0] != "read:email" || names[14] != "pay:bills" {
 		t.Errorf("listed %v", names)
 	}
 	denied := d.API(doortest.As(d.Caller(id, "keys:write")))

@@ -11,6 +11,7 @@ import (
 
 	"github.com/avouch-dev/avouch/audit"
 	"github.com/avouch-dev/avouch/internal/problem"
+	"github.com/avouch-dev/avouch/keyring"
 	"github.com/avouch-dev/avouch/tenantdb"
 )
 
@@ -332,4 +333,9 @@ func oldestUnsigned(ctx context.Context, tx *tenantdb.ReadTx, now, thisWeek time
 		return start, 0, nil
 	}
 	return start.UTC(), uses, err
+}
+
+// Sealed are the columns that the rotation of keys wraps anew.
+func Sealed() []keyring.SealedColumn {
+	return []keyring.SealedColumn{{Table: "glass_hook", Column: "secret", Item: func([]string) string { return hookItem }}}
 }

@@ -24,6 +24,9 @@ scripts/setup-postgres.sh || exit $? # nothing of worth runs without it, and its
 if scripts/setup-node.sh; then echo "pass node" >>$steps; else echo "$missing node: see above" >>$steps; fi
 if scripts/setup-postgres18.sh >/dev/null; then echo "pass postgres 18" >>$steps; else echo "$missing postgres 18: see above" >>$steps; fi
 if scripts/setup-chromium.sh; then echo "pass chromium" >>$steps; else echo "$missing chromium: see above" >>$steps; fi
+if scripts/setup-moto.sh; then echo "pass moto" >>$steps; else echo "$missing moto: see above" >>$steps; fi
+token=
+if scripts/setup-softhsm.sh; then token=1 && echo "pass softhsm" >>$steps; else echo "$missing softhsm: see above" >>$steps; fi
 if scripts/setup-tools.sh; then echo "pass tools" >>$steps; else echo "$missing tools: see above" >>$steps; fi
 
 race=-race
@@ -33,6 +36,7 @@ if ! scripts/setup-race.sh; then
 fi
 
 step lint scripts/lint.sh
+[ -z "$token" ] || step 'lint of pkcs11' go vet -tags pkcs11 ./keyring/pkcs11 ./cmd/avouch
 
 printf '== fuzz, %s a target\n' "${FUZZ_TIME:-2s}"
 scripts/fuzz.sh "${FUZZ_TIME:-2s}" | tee .cache/fuzz-results || true # a failure is in its lines
@@ -48,5 +52,6 @@ go build -C tools -o ../.cache/summary ./summary
 {
 	[ -z "$raced" ] || go test -json $race -count=1 -timeout 9m $raced || true # failures are in the stream, which is what is counted
 	[ -z "$plain" ] || go test -json -count=1 -timeout 9m $plain || true
+	[ -z "$token" ] || go test -json $race -count=1 -tags pkcs11 ./keyring/pkcs11 || true
 	go -C tools test -json -count=1 ./... || true
 } | .cache/summary -steps $steps ${AVOUCH_NO_SKIPS:+-all}

@@ -13,6 +13,7 @@ import (
 	"github.com/riverqueue/river"
 
 	"github.com/avouch-dev/avouch/internal/mail"
+	"github.com/avouch-dev/avouch/internal/problem"
 	"github.com/avouch-dev/avouch/internal/sms"
 	"github.com/avouch-dev/avouch/policy"
 	"github.com/avouch-dev/avouch/tenantdb"
@@ -46,17 +47,23 @@ func (s *Server) background() {
 	ctx, stop := context.WithCancel(context.Background())
 	s.stopped = stop
 	s.every(ctx, "signing keys", 30*time.Second, s.watchKeys())
-	s.every(ctx, "signing key rotation", 10*time.Minute, s.Signing.Rotate)
+	s.every(ctx, "signing key rotation", 10*time.Minute, s.rotateKeys)
 	s.every(ctx, "refusals", time.Minute, func(ctx context.Context) error { s.denials.flush(ctx); return nil })
 	s.every(ctx, "uses of keys", time.Minute, s.Keys.Flush)
 	s.every(ctx, "digests of keys", 5*time.Second, s.Keys.Renew)
 	s.every(ctx, "keys that expire", time.Hour, s.notifyOfKeys)
 	s.every(ctx, "break-glass", time.Minute, s.settleGlass)
 	s.every(ctx, "reviews of break-glass", time.Hour, s.remindOfGlass)
-	s.every(ctx, "changes of rules that waited", time.Minute, s.applyDue)
+	s.every(ctx, "changes that waited", time.Minute, s.applyDue)
 	s.every(ctx, "deleted organisations", time.Hour, s.shred)
+	s.every(ctx, "rotation of organisations' keys", time.Minute, s.Rotation.Tick)
 	s.every(ctx, "proofs of domains", 24*time.Hour, s.recheckDomains)
-	s.every(ctx, "health", time.Minute, s.examine)
+	s.every(ctx, "keys that nobody used lately", 30*time.Second, func(context.Context) error { s.Ring.Sweep(); return nil })
+	s.every(ctx, "what was left in the key store", time.Hour, func(context.Context) error { return s.Ring.SweepStore() })
+	s.every(ctx, "vaults", 10*time.Minute, s.checkVaults)
+	s.every(ctx, "organisations' own key managements", s.tendEvery(), s.tendOwn)
+	s.every(ctx, "keys on their way", 10*time.Minute, s.settleKMS)
+	s.every(ctx, "health", time.Minute, s.watchHealth)
 	s.every(ctx, "partitions", 6*time.Hour, s.DB.EnsurePartitions)
 	s.every(ctx, "expired tokens and answers", 6*time.Hour, s.purge)
 	s.work.Go(func() { s.Trail.Watch(ctx) })
@@ -89,18 +96,22 @@ func (s *Server) purge(ctx context.Context) error {
 	})
 }
 
-// applyDue makes the changes of rules that waited for their time.
+// applyDue makes the changes of rules that waited for their time, and lapses what nobody has confirmed.
 func (s *Server) applyDue(ctx context.Context) error {
 	return s.forEach(ctx, "rules", func(c tenantdb.Caller) error {
 		_, err := s.Org.ApplyDue(ctx, c)
-		return err
+		_, lapse := s.Org.LapseDeletion(ctx, c)
+		return errors.Join(err, lapse)
 	})
 }
 
+// shredding needs no key, so it is done for organisations that are closed by their own key management too.
+const shredding = "deletion"
+
 // shred destroys the keys of organisations that were deleted long enough ago.
 func (s *Server) shred(ctx context.Context) error {
-	return s.forEach(ctx, "deletion", func(c tenantdb.Caller) error {
-		_, err := s.Org.Shred(ctx, c)
+	return s.forEach(ctx, shredding, func(c tenantdb.Caller) error {
+		_, err := s.Org.Shred(ctx, c.Keyless())
 		return err
 	})
 }
@@ -121,6 +132,9 @@ func (s *Server) notifyOfKeys(ctx context.Context) error {
 // forEach does something for every organisation. What fails for one is said, and costs no other.
 func (s *Server) forEach(ctx context.Context, part string, fn func(tenantdb.Caller) error) error {
 	err := s.DB.Each(ctx, part, func(c tenantdb.Caller) error {
+		if part != shredding && problem.Is(s.Ring.Usable(ctx, c.Tenant()), problem.TenantKey) {
+			return ctx.Err() // closed by itself; that has been said, and it is done when it is open again
+		}
 		if err := fn(c); err != nil && ctx.Err() == nil {
 			s.log.ErrorContext(ctx, "background work failed for one organisation", "what", part, "tenant", c.Tenant(), "error", err)
 		}

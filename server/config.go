@@ -7,11 +7,13 @@ import (
 	"net/netip"
 	"net/url"
 	"strings"
+	"time"
 
 	"github.com/avouch-dev/avouch/agent"
 	"github.com/avouch-dev/avouch/internal/mail"
 	"github.com/avouch-dev/avouch/internal/secret"
 	"github.com/avouch-dev/avouch/internal/sms"
+	"github.com/avouch-dev/avouch/keyring/kms"
 	"github.com/avouch-dev/avouch/signin"
 	"github.com/avouch-dev/avouch/signin/password"
 )
@@ -28,9 +30,13 @@ type Config struct {
 
 	PlatformKeyFile string        `env:"AVOUCH_PLATFORM_KEY_FILE" help:"File with the platform key, readable by its owner alone."`
 	PlatformKey     secret.String `env:"AVOUCH_PLATFORM_KEY" hidden:"" help:"The platform key itself, base64. Environment only."`
+	KMS             kms.Config    `embed:""`
 	PepperFile      string        `name:"api-key-pepper-file" env:"AVOUCH_API_KEY_PEPPER_FILE" help:"File with the pepper of API key digests, in the form of the platform key, readable by its owner alone. Without one, it is derived from the platform key."`
 	Pepper          secret.String `name:"api-key-pepper" env:"AVOUCH_API_KEY_PEPPER" hidden:"" help:"The pepper itself. Environment only."`
 	KeyStore        string        `env:"AVOUCH_KEY_STORE" help:"Directory of the organisations' keys. Servers of one installation share it; it must not be in the database's backups."`
+
+	KeyRotation int `name:"key-rotation" env:"AVOUCH_KEY_ROTATION" default:"90" help:"Days after which an organisation's own keys are rotated; 0 rotates none but by hand."`
+	OldKeysKept int `name:"old-keys-kept" env:"AVOUCH_OLD_KEYS_KEPT" default:"35" help:"Days for which the version before is kept once nothing needs it, so that backups of the database can be restored: as long as you keep them. At least 1."`
 
 	PublicURL      string   `env:"AVOUCH_PUBLIC_URL" help:"Where this installation is reached from outside, and the issuer of its tokens for good: set at the first start."`
 	TrustedProxies []string `env:"AVOUCH_TRUSTED_PROXIES" help:"Addresses or networks whose X-Forwarded-For and X-Forwarded-Proto are believed."`
@@ -65,6 +71,7 @@ type Config struct {
 	HardwareModels    []string `name:"hardware-key-models" env:"AVOUCH_HARDWARE_KEY_MODELS" help:"The models of these makers that count, by AAGUID. All, if none is named."`
 
 	OutboundNetworks []string `env:"AVOUCH_OUTBOUND_NETWORKS" help:"Networks beside the public internet where providers and approval systems of organisations may be."`
+	VaultNetworks    []string `env:"AVOUCH_VAULT_NETWORKS" help:"Networks beside the public internet where hosts may be to which the vault sends secrets, of every organisation that names one."`
 	OutboundCAFile   string   `name:"outbound-ca-file" env:"AVOUCH_OUTBOUND_CA_FILE" help:"Authorities beside the system's of those whom organisations name, PEM."`
 	DNSServer        string   `name:"dns-server" env:"AVOUCH_DNS_SERVER" help:"Name server, host:port, that is asked for the records by which organisations prove their domains. The system's, if none is named."`
 
@@ -72,8 +79,9 @@ type Config struct {
 	Development bool   `kong:"-"`
 	Version     string `kong:"-"`
 
-	clock clock `kong:"-"` // for tests; the zero clock is the real one
-	quick bool  `kong:"-"` // for tests: passwords are hashed in no time
+	ownLife time.Duration `kong:"-"` // for tests: of what an organisation's own key management lets us have
+	clock   clock         `kong:"-"` // for tests; the zero clock is the real one
+	quick   bool          `kong:"-"` // for tests: passwords are hashed in no time
 	// lookupTXT asks DNS in place of the system's resolver: for tests, which ask nobody.
 	lookupTXT func(ctx context.Context, name string) ([]string, error) `kong:"-"`
 

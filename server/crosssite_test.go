@@ -23,6 +23,30 @@ func fromElsewhere() map[string]string {
 // ownProof are the operations that look for a credential themselves, and for no cookie.
 func ownProof() []string { return []string{"verify", "verify-key"} }
 
+// TestLinksMoveNothing: who is signed in and follows a link to a code, whatever their browser says of where it comes from, gets none:
+// a counter moves, or a window is spent. A page of ours gets one.
+func TestLinksMoveNothing(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t)
+	p := h.place(t, "Acme")
+	cookie, _ := p.signed(t, p.person(t, org.RoleOwner))
+	made := h.call(t, ask{Method: "POST", Path: "/api/v1/vault/items", Header: h.fromPage(cookie), Body: `{"name": "Counter", "type": "hotp", "secret": "JBSWY3DPEHPK3PXPJBSWY3DPEHPK3PXP"}`})
+	made.want(t, http.StatusCreated)
+	code := "/api/v1/vault/items/" + made.text("item_id") + "/code"
+	for _, says := range []map[string]string{
+		{}, {"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "navigate"}, {"Sec-Fetch-Site": "same-site", "Sec-Fetch-Mode": "navigate"}, {"Sec-Fetch-Site": "none", "Sec-Fetch-Mode": "navigate"},
+	} {
+		says["Cookie"] = "avouch=" + cookie
+		for _, method := range []string{"GET", "HEAD"} {
+			h.call(t, ask{Method: method, Path: code, Header: says}).want(t, http.StatusForbidden)
+		}
+	}
+	h.call(t, ask{Method: "GET", Path: code, Header: map[string]string{"Cookie": "avouch=" + cookie, "Sec-Fetch-Site": "same-origin"}}).want(t, http.StatusOK)
+	if a := h.call(t, ask{Method: "POST", Path: code, Header: h.fromPage(cookie)}); a.Status != http.StatusOK || a.Body["counter"] != 1.0 {
+		t.Errorf("%d %s", a.Status, a.Raw)
+	}
+}
+
 // TestOtherSitesSendNothing: whatever changes something refuses the page of another site, with a cookie or without one, so that
 // nobody is signed in to another's account by it; but for the two operations that providers come back to. Programs, which say
 // nothing of where a page stands, go on.

@@ -204,7 +204,7 @@ func (d *denials) write(ctx context.Context, counts []owed) {
 		err := ctx.Err()
 		if err == nil && !away {
 			_, err = d.db.Record(context.WithoutCancel(ctx), o.caller(), o.event())
-			away = problem.Is(err, problem.Unavailable)
+			away = problem.Is(err, problem.Unavailable) || problem.Is(err, problem.TenantKey)
 		}
 		if err != nil || away {
 			failed = cmp.Or(failed, err)
@@ -212,7 +212,7 @@ func (d *denials) write(ctx context.Context, counts []owed) {
 			d.again(o, err)
 		}
 	}
-	if failed != nil {
+	if failed != nil && !problem.Is(failed, problem.TenantKey) { // which is the organisation's own doing, and has been said
 		d.log.ErrorContext(ctx, "refusals were not recorded", "count", left, "error", failed)
 	}
 }

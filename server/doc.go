@@ -15,7 +15,8 @@
 //     counts of up to a minute.
 //  4. Another organisation's key gets nothing on any route: TestOtherTenantGetsNothing walks all of them.
 //  5. A create that is repeated with its Idempotency-Key happens once, also when its first caller has gone or nobody knows
-//     what became of it: TestIdempotencyKey, TestIdempotencyAfterClientTimeout, TestIdempotencyLease.
+//     what became of it: TestIdempotencyKey, TestIdempotencyAfterClientTimeout, TestIdempotencyLease. What is kept of its request can
+//     be guessed by nobody who has the database alone: TestRetriesHoldNoHashOfSecrets.
 //  6. It says that it is ready only while it can answer: TestReadiness.
 //  7. What the operator's commands change holds on the servers that run: TestQuotaOnAnotherServer.
 //  8. Whose a trace is, is remembered beside it and is in no span; nobody else sees it, and an id of another's is as one
@@ -37,4 +38,7 @@
 //  13. A page of another site changes nothing with somebody's cookie, and begins no sign-in: TestOtherSitesGetNothing,
 //     TestOtherSitesSendNothing, TestCookies, TestNoFixation.
 //  14. A key that a person made works from where the organisation lets people come: TestAllowListBindsKeysOfPeople.
+//  15. An organisation whose own key management takes its key away is closed on every route, whoever asks, with a problem that says so, and
+//     opens by itself when it is given back; others notice nothing: TestOwnKMSClosesEverything, TestClosedSignIn, TestOwnKMSGivenBack,
+//     TestClosedWithinAMinuteSoak. A server starts without it: TestClosedAtStart.
 package server

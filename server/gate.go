@@ -116,6 +116,8 @@ func (s *Server) refused(ctx context.Context, meta web.RequestMeta, c *tenantdb.
 	}
 	s.traces.recent.sent(ctx, sender) // operations that authenticate for themselves say here whom they refused
 	switch {
+	case p.Kind == problem.TenantKey: // its log cannot be written while it is closed; that it is so has been said once
+		return
 	case p.Kind == problem.Internal || p.Kind == problem.Unavailable && !known && !p.Busy:
 		return
 	case !known:

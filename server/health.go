@@ -3,6 +3,7 @@ package server
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/http"
 	"sync"
@@ -15,11 +16,12 @@ import (
 
 	"github.com/avouch-dev/avouch/internal/problem"
 	"github.com/avouch-dev/avouch/internal/web"
+	"github.com/avouch-dev/avouch/keyring"
 	"github.com/avouch-dev/avouch/tenantdb"
 )
 
-// mostSkew is how far this server's clock may be from the database's: entries carry the server's time.
-const mostSkew = 500 * time.Millisecond
+// keysPatience is how long whoever asks waits for what wraps the keys.
+const keysPatience = 3 * time.Second
 
 // health is what was found at the last examination.
 type health struct {
@@ -39,6 +41,19 @@ func (s *Server) examine(ctx context.Context) error {
 	return err
 }
 
+// watchHealth says in the log what whoever asks is told too.
+func (s *Server) watchHealth(ctx context.Context) error {
+	return errors.Join(s.examine(ctx), s.opensKeys(ctx))
+}
+
+// opensKeys says whether this server opens the key store now. One that was forgotten at a rotation of the platform key does not, nor does
+// any while the KMS is away.
+func (s *Server) opensKeys(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, keysPatience)
+	defer cancel()
+	return s.Ring.Ready(ctx)
+}
+
 // ready says why the server cannot answer now, or nil.
 func (s *Server) ready(ctx context.Context) error {
 	if s.health.stopping.Load() {
@@ -47,10 +62,15 @@ func (s *Server) ready(ctx context.Context) error {
 	if err := s.examine(ctx); err != nil {
 		return problem.New(problem.Unavailable, "The database does not answer.").Because(err)
 	}
+	if err := s.opensKeys(ctx); errors.Is(err, keyring.ErrNotGiven) {
+		return problem.New(problem.Unavailable, "This server was not given what wraps the keys now. Start it again with it.").Because(err)
+	} else if err != nil {
+		return problem.New(problem.Unavailable, "The keys cannot be opened now.").Because(err)
+	}
 	s.health.mu.Lock()
 	defer s.health.mu.Unlock()
 	switch skew := s.health.found.Skew.Abs(); {
-	case skew > mostSkew:
+	case skew > tenantdb.MostSkew:
 		return problem.New(problem.Unavailable, "This server's clock and the database's are %s apart.", skew.Round(time.Millisecond))
 	case s.health.found.MonthsAhead < 1:
 		return problem.New(problem.Unavailable, "The log has no partition for next month.")

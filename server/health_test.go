@@ -4,11 +4,16 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/avouch-dev/avouch/internal/pgfault"
+	"github.com/avouch-dev/avouch/internal/problem"
+	"github.com/avouch-dev/avouch/keyring"
+	"github.com/avouch-dev/avouch/tenantdb"
 )
 
 // behindProxy is the database's address by way of a proxy that a test can take away.
@@ -25,6 +30,84 @@ func (s *site) behindProxy(t *testing.T) (databaseURL string, p *pgfault.Proxy) 
 	return u.String(), p
 }
 
+// shiftable has the servers that start from now on see a clock of the database that the test can put wrong.
+func (s *site) shiftable(t *testing.T) (shift func(by string)) {
+	t.Helper()
+	exec := func(sql string) {
+		t.Helper()
+		_, err := s.admin.Exec(t.Context(), sql)
+		must(t, err)
+	}
+	exec(`CREATE SCHEMA shifted; CREATE TABLE shifted.by (by interval); INSERT INTO shifted.by VALUES ('0');
+		CREATE FUNCTION shifted.clock_timestamp() RETURNS timestamptz LANGUAGE sql AS 'SELECT pg_catalog.clock_timestamp() + by FROM shifted.by';
+		GRANT USAGE ON SCHEMA shifted TO avouch_server; GRANT SELECT ON shifted.by TO avouch_server;
+		DO $$ BEGIN EXECUTE format('ALTER DATABASE %I SET search_path = shifted, pg_catalog', current_database()); END $$`)
+	return func(by string) {
+		t.Helper()
+		exec(fmt.Sprintf("UPDATE shifted.by SET by = '%s'", by))
+	}
+}
+
+// TestWrongClockEndsNothing: a server whose clock is not the database's destroys no key, of a deleted organisation or of one that was
+// rotated, whatever its time says, and writes down no time from which either counts.
+func TestWrongClockEndsNothing(t *testing.T) {
+	t.Parallel()
+	s := newSite(t)
+	shift := s.shiftable(t)
+	h := &house{}
+	h.live = s.start(t, development(&h.ahead), func(c *Config) { c.KeyRotation, c.OldKeysKept = 90, 35 })
+	acme, ada := h.owner(t, "Acme")
+	harbour := h.organisation(t, "Harbour")
+	operator := tenantdb.System(harbour.id, "operator/ada")
+	lives := func(what string, of tenantdb.TenantID, is bool) {
+		t.Helper()
+		_, err := os.Stat(filepath.Join(s.dir, "keystore", "tenants", of.String(), string(keyring.UseWrap), "1"))
+		if (err == nil) != is {
+			t.Errorf("%s: the key is there: %v", what, err)
+		}
+	}
+	remove := func() reply {
+		t.Helper()
+		return ada.ask(t, "POST", "/api/v1/organisation/delete", object{"confirm": "Acme"})
+	}
+	ada.prove(t)
+	for _, by := range []string{"40 days", "-40 days"} {
+		shift(by)
+		if r := remove(); r.status != http.StatusServiceUnavailable || !strings.Contains(r.text, "clock") {
+			t.Errorf("%s: deleted at a time that is wrong: %d %s", by, r.status, r.text)
+		}
+		if _, err := h.Rotation.Begin(t.Context(), operator); !problem.Is(err, problem.Unavailable) {
+			t.Errorf("%s: begun at a time that is wrong: %v", by, err)
+		}
+	}
+	shift("0")
+	remove().want(t, http.StatusOK)
+	_, err := h.Rotation.Begin(t.Context(), operator)
+	must(t, err)
+	for _, d := range []time.Duration{0, 3 * time.Minute, 62 * time.Minute} {
+		h.later(d)
+		must(t, h.Rotation.Tick(t.Context()))
+	}
+	h.later(40 * 24 * time.Hour)
+	for _, by := range []string{"40 days", "-40 days", "-2 seconds"} {
+		shift(by)
+		must(t, h.shred(t.Context()))
+		if err := h.Rotation.Tick(t.Context()); !problem.Is(err, problem.Unavailable) {
+			t.Errorf("%s: %v", by, err)
+		}
+		if _, did, err := h.Rotation.Work(t.Context(), operator, nil); did || !problem.Is(err, problem.Unavailable) {
+			t.Errorf("%s: %t, %v", by, did, err)
+		}
+		lives(by, acme.id, true)
+		lives(by, harbour.id, true)
+	}
+	shift("0")
+	must(t, h.shred(t.Context()))
+	must(t, h.Rotation.Tick(t.Context()))
+	lives("in the end", acme.id, false)
+	lives("in the end", harbour.id, false)
+}
+
 func TestReadiness(t *testing.T) {
 	t.Parallel()
 	s := newSite(t)
@@ -33,11 +116,7 @@ func TestReadiness(t *testing.T) {
 		_, err := s.admin.Exec(t.Context(), sql)
 		must(t, err)
 	}
-	// The servers of this database see a clock that the test can put wrong.
-	exec(`CREATE SCHEMA shifted; CREATE TABLE shifted.by (by interval); INSERT INTO shifted.by VALUES ('0');
-		CREATE FUNCTION shifted.clock_timestamp() RETURNS timestamptz LANGUAGE sql AS 'SELECT pg_catalog.clock_timestamp() + by FROM shifted.by';
-		GRANT USAGE ON SCHEMA shifted TO avouch_server; GRANT SELECT ON shifted.by TO avouch_server;
-		DO $$ BEGIN EXECUTE format('ALTER DATABASE %I SET search_path = shifted, pg_catalog', current_database()); END $$`)
+	shift := s.shiftable(t)
 	through, proxy := s.behindProxy(t)
 	n := s.start(t, func(c *Config) { c.DatabaseURL = through })
 	ready := func() answer { t.Helper(); return n.get(t, "/readyz", "") }
@@ -54,14 +133,14 @@ func TestReadiness(t *testing.T) {
 		t.Errorf("ready says %q", a.Raw)
 	}
 	for by, ok := range map[string]bool{"100 milliseconds": true, "-100 milliseconds": true, "2 seconds": false, "-2 seconds": false, "1 day": false} {
-		exec(fmt.Sprintf("UPDATE shifted.by SET by = '%s'", by))
+		shift(by)
 		if ok {
 			ready().want(t, http.StatusOK)
 		} else {
 			refused("a clock wrong by "+by, "clock")
 		}
 	}
-	exec("UPDATE shifted.by SET by = '0'")
+	shift("0")
 	ready().want(t, http.StatusOK)
 	for month := 1; month <= 3; month++ {
 		exec("DROP TABLE avouch.audit_entry_" + monthAfter(time.Now(), month))

@@ -1,6 +1,7 @@
 package server
 
 import (
+	"bytes"
 	"context"
 	"crypto/sha256"
 	"encoding/binary"
@@ -27,21 +28,30 @@ const kept = 24 * time.Hour
 
 func actorOf(c tenantdb.Caller) string { return string(c.Actor().Kind) + ":" + c.Actor().ID }
 
-func fingerprint(at web.Attempt) []byte {
-	sum := sha256.Sum256(append([]byte(at.Operation+"\x00"), at.Digest[:]...))
-	return sum[:]
+// fingerprint is what "the same request" is known by in the database. Its body may hold a secret, and a short one could be found by who has
+// a hash of it: so it is made with the organisation's key. When that is renewed, a retry from before finds another request.
+func (s *idempotency) fingerprint(ctx context.Context, t tenantdb.TenantID, at web.Attempt) ([]byte, error) {
+	sum, err := s.ring.Derive(ctx, t, "idempotency/v1", append([]byte(at.Operation+"\x00"), at.Digest[:]...))
+	if err != nil {
+		return nil, fmt.Errorf("server.idempotency: %w", err)
+	}
+	return sum[:], nil
 }
 
 // Begin claims the key.
 func (s *idempotency) Begin(ctx context.Context, c tenantdb.Caller, at web.Attempt) (web.Claim, error) {
-	found, mine, err := claim(ctx, s.db, c, at)
+	request, err := s.fingerprint(ctx, c.Tenant(), at)
+	if err != nil {
+		return web.Claim{}, err
+	}
+	found, mine, err := claim(ctx, s.db, c, at, request)
 	if err != nil {
 		return web.Claim{}, fmt.Errorf("server.idempotency: %w", err)
 	}
 	switch {
 	case mine:
 		return web.Claim{State: web.Claimed}, nil
-	case string(found.request) != string(fingerprint(at)):
+	case !bytes.Equal(found.request, request):
 		return web.Claim{State: web.Other}, nil
 	case found.answer == nil && time.Since(found.at) > lease:
 		return web.Claim{State: web.Lost}, nil
@@ -57,22 +67,32 @@ func (s *idempotency) Begin(ctx context.Context, c tenantdb.Caller, at web.Attem
 
 // Finish keeps the answer.
 func (s *idempotency) Finish(ctx context.Context, c tenantdb.Caller, at web.Attempt, response []byte) error {
+	request, err := s.fingerprint(ctx, c.Tenant(), at)
+	if err != nil {
+		return err
+	}
 	sealed, err := s.ring.Seal(ctx, c.Tenant(), item(c, at), "answer", 1, response)
 	if err != nil {
 		return fmt.Errorf("server.idempotency: %w", err)
 	}
-	return finish(ctx, s.db, c, at, sealed)
+	return finish(ctx, s.db, c, at, request, sealed)
 }
 
 // Release gives the key back.
 func (s *idempotency) Release(ctx context.Context, c tenantdb.Caller, at web.Attempt) error {
-	return release(ctx, s.db, c, at)
+	request, err := s.fingerprint(ctx, c.Tenant(), at)
+	if err != nil {
+		return err
+	}
+	return release(ctx, s.db, c, at, request)
 }
 
 // item names an answer for the seal, so that a row moved to another key fails to open.
-func item(c tenantdb.Caller, at web.Attempt) string {
+func item(c tenantdb.Caller, at web.Attempt) string { return answerItem(actorOf(c), at.Key) }
+
+func answerItem(actor, key string) string {
 	h := sha256.New()
-	for _, part := range []string{actorOf(c), at.Key} {
+	for _, part := range []string{actor, key} {
 		h.Write(binary.BigEndian.AppendUint32(nil, uint32(len(part))))
 		h.Write([]byte(part))
 	}

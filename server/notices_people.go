@@ -57,11 +57,21 @@ func (s *Server) resolvePeople(ctx context.Context, c tenantdb.Caller, o org.Org
 	case mail.Ownership:
 		data, err = n.ownership(ctx)
 	case mail.OrganisationDeleted:
-		data = mail.OrganisationDeletedData{Organisation: o.Name, When: o.DeletedAt.UTC().Format(time.RFC1123), Gone: n.when("gone")}
+		data, err = n.deleted(ctx)
+	case mail.DeletionAsked, mail.DeletionEnded:
+		data, err = n.deletion(ctx, j.Template)
 	case mail.GlassAsked, mail.GlassOpened, mail.GlassReview:
 		data, err = n.glass(ctx, j.Template)
+	case mail.KMSChanged:
+		data, err = n.kms(ctx)
 	case mail.SSOConfigurerLeft:
 		data, err = n.connection(ctx)
+	case mail.VaultRequested:
+		data, err = n.vaultRequest(ctx)
+	case mail.VaultExported:
+		data, err = n.vaultExport(ctx)
+	case mail.VaultRedirected:
+		data, err = n.vaultRedirect(ctx)
 	default:
 		err = fmt.Errorf("server.resolve: no template %q", j.Template)
 	}
@@ -223,6 +233,9 @@ func loweredTo(p org.PendingChange) (out []string) {
 }
 
 func (n notice) ownership(ctx context.Context) (any, error) {
+	if n.ids["who"] != "" {
+		return n.ownerLess(ctx)
+	}
 	to, err := n.person("to")
 	if err != nil {
 		return nil, err
@@ -233,6 +246,47 @@ func (n notice) ownership(ctx context.Context) (any, error) {
 	}
 	by, err := n.actor(ctx, "person:"+n.ids["from"])
 	return mail.OwnershipData{Organisation: n.organisation, Person: name, Owner: true, By: by, When: n.when("at"), URL: n.s.URL() + "/account"}, err
+}
+
+// ownerLess is what owners are told of one who is one no more, or cannot act as one.
+func (n notice) ownerLess(ctx context.Context) (any, error) {
+	who, err := n.person("who")
+	if err != nil {
+		return nil, err
+	}
+	d := mail.OwnershipData{Organisation: n.organisation, Suspended: n.ids["suspended"] != "", When: n.when("at"), URL: n.s.URL() + "/account"}
+	if d.Person, _, err = n.profile(ctx, who); err == nil {
+		d.By, err = n.actor(ctx, n.ids["by"])
+	}
+	return d, err
+}
+
+func (n notice) deleted(ctx context.Context) (any, error) {
+	d := mail.OrganisationDeletedData{Organisation: n.organisation, When: n.when("at"), Gone: n.when("gone")}
+	var err error
+	if d.By, err = n.actor(ctx, n.ids["by"]); err == nil && n.ids["asked"] != "" {
+		d.Asked, err = n.actor(ctx, n.ids["asked"])
+	}
+	return d, err
+}
+
+func (n notice) deletion(ctx context.Context, t mail.Template) (any, error) {
+	by := ""
+	if n.ids["by"] != "" {
+		var err error
+		if by, err = n.actor(ctx, n.ids["by"]); err != nil {
+			return nil, err
+		}
+	}
+	if t == mail.DeletionEnded {
+		return mail.DeletionEndedData{Organisation: n.organisation, By: by, When: n.when("at")}, nil
+	}
+	return mail.DeletionAskedData{Organisation: n.organisation, By: by, When: n.when("at"), Lapses: n.when("lapses"), URL: n.s.URL() + "/docs#confirm-deletion"}, nil
+}
+
+func (n notice) kms(ctx context.Context) (any, error) {
+	by, err := n.actor(ctx, n.ids["by"])
+	return mail.KMSChangedData{Organisation: n.organisation, What: kmsWords(n.ids["what"]), By: by, When: n.when("at"), URL: n.s.URL() + "/docs#get-kms"}, err
 }
 
 func (n notice) connection(ctx context.Context) (any, error) {

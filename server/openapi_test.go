@@ -124,6 +124,38 @@ func TestKeysAreDescribed(t *testing.T) {
 	}
 }
 
+// TestVaultUseIsDescribed: of a request with a secret in it, the document requires what the server does, and says what each field is.
+func TestVaultUseIsDescribed(t *testing.T) {
+	t.Parallel()
+	n := newSite(t).start(t)
+	schemas := n.get(t, "/openapi.json", "").want(t, http.StatusOK).Body["components"].(map[string]any)["schemas"].(map[string]any)
+	for name, required := range map[string]string{"VaultUseBody": "[url]", "FetchPolicy": "[hosts header value]", "FetchReduce": "<nil>", "FetchResponse": "[status masked]"} {
+		s, ok := schemas[name].(map[string]any)
+		if !ok || fmt.Sprint(s["required"]) != required {
+			t.Errorf("%s requires %v", name, s["required"])
+			continue
+		}
+		for field, about := range s["properties"].(map[string]any) {
+			if about.(map[string]any)["description"] == nil {
+				t.Errorf("nothing says what %s of %s is", field, name)
+			}
+		}
+	}
+	for _, o := range n.operations(t) {
+		if o.id != "get-vault-code" && o.id != "fetch-vault-code" {
+			continue
+		}
+		if text := fmt.Sprint(o.described["parameters"]); strings.Contains(text, "Sec-Fetch-Site") != (o.method == "GET") || !strings.Contains(text, "Idempotency-Key") {
+			t.Errorf("%s takes %s", o.id, text)
+		}
+		for _, status := range []string{"403", "429"} {
+			if o.described["responses"].(map[string]any)[status] == nil {
+				t.Errorf("%s does not say when it fails with %s", o.id, status)
+			}
+		}
+	}
+}
+
 // fits says whether an answer that is no failure is described: as JSON, as a document of another standard, or, where its status says
 // so, as nothing at all.
 func fits(status string, content map[string]any) bool {

@@ -53,7 +53,7 @@ func (s *Server) openPeople() (err error) {
 	}
 	s.Factors = mfa.New(mfa.Config{
 		HardwareRoots: roots, HardwareModels: models,
-		DB: s.DB, Ring: s.Ring, People: factorRules{s.Org}, PublicURL: s.set.public, Sends: s.sends, TextsPerDay: s.cfg.TextsPerDay, Changed: s.factorsChanged, Lasts: s.sessionLasts, Now: s.now,
+		DB: s.DB, Ring: s.Ring, People: factorRules{s.Org}, PublicURL: s.set.public, Sends: s.sends, TextsPerDay: s.cfg.TextsPerDay, Changed: s.factorsChanged, Locked: s.locked, Lasts: s.sessionLasts, Now: s.now,
 	})
 	s.Sessions, err = session.NewRoom(session.Config{
 		DB: s.DB, Ring: s.Ring, Signing: s.Signing, People: standings{s.Org}, Glass: s.Glass, Vouches: s.vouches, Issuer: s.URL(), Refused: s.sessionRefused, Now: s.now,
@@ -77,9 +77,9 @@ func (s *Server) openPeople() (err error) {
 	}
 	s.SSO = sso.New(sso.Config{
 		DB: s.DB, Ring: s.Ring, People: s.Org, Public: s.set.public, Client: s.outbound, Arrive: s.arrive, EndSessions: s.endVia, Lasts: s.sessionLasts, Tell: tellOwnersOfSSO(s.Org),
-		LookupTXT: txt, DeviceOf: s.deviceIn, Refused: s.arrivalRefused, Now: s.now,
+		LookupTXT: txt, DeviceOf: s.deviceIn, Refused: s.arrivalRefused, Takes: s.takes, Gain: s.gain, Now: s.now,
 	})
-	s.SCIM = scim.New(scim.Config{DB: s.DB, Ring: s.Ring, People: s.Org, Public: s.set.public, Owns: s.SSO.Owns, Now: s.now})
+	s.SCIM = scim.New(scim.Config{DB: s.DB, Ring: s.Ring, People: s.Org, Public: s.set.public, Owns: s.SSO.Owns, Gain: s.gain, Now: s.now})
 	return nil
 }
 
@@ -147,6 +147,9 @@ func (s *Server) endings() map[string]org.Ending {
 		},
 		"api_keys": func(ctx context.Context, tx *tenantdb.Tx, p org.PersonID, why string) (int, error) {
 			return s.Keys.EndOf(ctx, tx, p, why)
+		},
+		"vault_grants": func(ctx context.Context, tx *tenantdb.Tx, p org.PersonID, why string) (int, error) {
+			return s.Vault.EndOfPerson(ctx, tx, p, why)
 		},
 		"break_glass": func(ctx context.Context, tx *tenantdb.Tx, p org.PersonID, why string) (int, error) {
 			return s.Glass.End(ctx, tx, p, why)

@@ -16,9 +16,9 @@ import (
 	"time"
 
 	"github.com/avouch-dev/avouch/audit"
+	"github.com/avouch-dev/avouch/internal/otp"
 	"github.com/avouch-dev/avouch/org"
 	"github.com/avouch-dev/avouch/signin/link"
-	"github.com/avouch-dev/avouch/signin/mfa/otp"
 	"github.com/avouch-dev/avouch/tenantdb"
 )
 

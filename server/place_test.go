@@ -14,9 +14,9 @@ import (
 	"time"
 
 	"github.com/avouch-dev/avouch/audit"
+	"github.com/avouch-dev/avouch/internal/otp"
 	"github.com/avouch-dev/avouch/internal/web"
 	"github.com/avouch-dev/avouch/org"
-	"github.com/avouch-dev/avouch/signin/mfa/otp"
 	"github.com/avouch-dev/avouch/signin/session"
 	"github.com/avouch-dev/avouch/tenantdb"
 )
@@ -179,6 +179,14 @@ func (p *place) makePersonal(t testing.TB, what, name string, who tenantdb.Perso
 		}
 		rules := p.as(t, p.owner, "GET", "/api/v1/organisation/rules", nil)
 		return rules.Body["pending"].([]any)[0].(object)["change_id"].(string)
+	case "deletion", "deletion to confirm": // that waits for somebody else than the owner
+		cookie, _ := p.signed(t, p.owner)
+		waits := p.call(t, ask{Method: "GET", Path: "/api/v1/organisation/deletion", Header: p.fromPage(cookie)})
+		if waits.Status == 200 {
+			p.as(t, p.owner, "DELETE", "/api/v1/organisation/deletion/"+waits.text("deletion_id"), nil)
+		}
+		p.person(t, org.RoleOwner)
+		return p.as(t, p.owner, "POST", "/api/v1/organisation/delete", object{"confirm": p.name}).text("deletion_id")
 	case "session":
 		_, id := p.signed(t, who)
 		return id
@@ -231,8 +239,7 @@ func (p *place) makeOutside(t testing.TB, what, name string) string {
 		now := p.now().UTC()
 		return now.AddDate(0, 0, -(int(now.Weekday())+6)%7).Format(time.DateOnly)
 	}
-	t.Fatalf("say here how a place comes to a %s", what)
-	return ""
+	return p.makeOfVault(t, what, name)
 }
 
 // identity has a provider know a member.
@@ -275,6 +282,8 @@ func namedIn(o web.Op) map[string]string {
 		{"/api/v1/members/", "", map[string]string{"id": "member", "person_id": "member"}},
 		{"/api/v1/people/", "", map[string]string{"person": "member"}},
 		{"/api/v1/organisation/rules/pending/", "", map[string]string{"id": "change"}},
+		{"/api/v1/organisation/deletion/", "/confirm", map[string]string{"id": "deletion to confirm"}},
+		{"/api/v1/organisation/deletion/", "", map[string]string{"id": "deletion"}},
 		{"/api/v1/sessions/", "", map[string]string{"session_id": "session"}},
 		{"/api/v1/factors/", "/send", map[string]string{"id": "enrolment"}},
 		{"/api/v1/factors/", "/confirm", map[string]string{"id": "enrolment"}},
@@ -293,7 +302,7 @@ func namedIn(o web.Op) map[string]string {
 			return c.named
 		}
 	}
-	return nil
+	return namedInVault(o)
 }
 
 // words are what stands in a path and belongs to nobody.
@@ -351,10 +360,11 @@ func (p *place) bodies(t testing.TB) map[string]func() any {
 		"secret-scanning-github": func() any { return []any{object{"token": "x", "type": "y", "url": "", "source": ""}} },
 		"state-audit-events":     func() any { return object{"action": name} },
 		"sign-up":                func() any { return object{"name": name} }, "update-organisation": func() any { return object{"badge": false} },
+		"set-kms":      func() any { return transitBody("https://127.0.0.1:9", "s.token") },
 		"update-rules": func() any { return object{"retention_days": 0} }, "transfer-organisation": func() any { return object{"to": p.object(t, "member", p.owner)} },
-		"delete-organisation": func() any { return object{"confirm": p.name} },
-		"ask-break-glass":     func() any { return object{"reason": "only to have a look", "capabilities": []string{"agents:write"}} },
-		"review-break-glass":  func() any { return remark }, "sign-break-glass-week": func() any { return remark },
+		"delete-organisation": func() any { return object{"confirm": p.name} }, "confirm-deletion": func() any { return object{"confirm": p.name} },
+		"ask-break-glass":    func() any { return object{"reason": "only to have a look", "capabilities": []string{"agents:write"}} },
+		"review-break-glass": func() any { return remark }, "sign-break-glass-week": func() any { return remark },
 		"answer-break-glass": func() any { return object{"decision": "approve", "by": "x", "token": "x"} },
 		"create-connection": func() any {
 			return object{"kind": "oidc", "name": name, "oidc": object{"issuer": "https://127.0.0.1:9", "client_id": name}}
@@ -362,6 +372,7 @@ func (p *place) bodies(t testing.TB) map[string]func() any {
 		"update-connection": func() any { return object{"name": name} }, "create-domain": func() any { return object{"domain": name + ".example"} }, "update-domain": func() any { return object{} },
 	}
 	maps.Copy(all, p.bodiesOfPeople(t, name))
+	maps.Copy(all, p.bodiesOfVault(t, name))
 	return all
 }
 

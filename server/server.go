@@ -22,6 +22,8 @@ import (
 	"github.com/avouch-dev/avouch/internal/region"
 	"github.com/avouch-dev/avouch/internal/web"
 	"github.com/avouch-dev/avouch/keyring"
+	"github.com/avouch-dev/avouch/keyring/kms"
+	"github.com/avouch-dev/avouch/keyring/rotation"
 	"github.com/avouch-dev/avouch/org"
 	"github.com/avouch-dev/avouch/policy"
 	"github.com/avouch-dev/avouch/signin"
@@ -34,6 +36,7 @@ import (
 	"github.com/avouch-dev/avouch/signin/sso"
 	"github.com/avouch-dev/avouch/tenantdb"
 	"github.com/avouch-dev/avouch/trail"
+	"github.com/avouch-dev/avouch/vault"
 	"github.com/avouch-dev/avouch/verify"
 )
 
@@ -44,7 +47,7 @@ type Server struct {
 	log       *slog.Logger
 	metrics   *prometheus.Registry
 	traces    *traces
-	Platform  *keyring.Platform
+	wrappers  kms.Wrappers
 	Ring      *keyring.Ring
 	DB        *tenantdb.DB
 	Signing   *keyring.Signing
@@ -56,6 +59,7 @@ type Server struct {
 	Trail     *trail.Room
 	Incident  *incident.Room
 	Glass     *policy.Glass
+	Vault     *vault.Room
 	Links     *link.Links
 	Passwords *password.Room
 	Factors   *mfa.Room
@@ -63,6 +67,7 @@ type Server struct {
 	SignIn    *signin.Room
 	SSO       *sso.Room
 	SCIM      *scim.Room
+	Rotation  *rotation.Room
 	outbound  *http.Client
 	senders   *region.Senders
 	inbox     *mail.Inbox
@@ -93,6 +98,10 @@ func Open(ctx context.Context, cfg Config, listen string, log *slog.Logger) (*Se
 		s.Close()
 		return nil, err
 	}
+	if err := s.Ring.BeginPepper(); err != nil {
+		s.Close()
+		return nil, fmt.Errorf("server.Open: %w", err)
+	}
 	s.routes()
 	s.background()
 	return s, nil
@@ -108,32 +117,6 @@ func (s *Server) open(ctx context.Context) (err error) {
 		if err := open(ctx); err != nil {
 			return err
 		}
-	}
-	return nil
-}
-
-func (s *Server) openKeys(ctx context.Context) (err error) {
-	if s.cfg.PlatformKey.IsZero() && s.cfg.PlatformKeyFile == "" {
-		return fmt.Errorf("%w: there is no platform key: AVOUCH_PLATFORM_KEY_FILE names a file that only this user can read, with 32 random bytes in base64; or AVOUCH_PLATFORM_KEY holds them", ErrConfig)
-	}
-	s.Platform, err = keyring.LoadPlatform(s.cfg.PlatformKey, s.cfg.PlatformKeyFile)
-	if err != nil {
-		return fmt.Errorf("server.Open: AVOUCH_PLATFORM_KEY_FILE or AVOUCH_PLATFORM_KEY: %w", err)
-	}
-	store, err := s.Platform.Wrapper(keyring.ForKeyStore)
-	if err != nil {
-		return fmt.Errorf("server.Open: %w", err)
-	}
-	if err := keyring.CreateStore(ctx, s.cfg.KeyStore, store); err != nil {
-		return fmt.Errorf("server.Open: %w", err)
-	}
-	pepper, err := keyring.LoadPepper(s.cfg.Pepper, s.cfg.PepperFile)
-	if err != nil {
-		return fmt.Errorf("server.Open: AVOUCH_API_KEY_PEPPER_FILE or AVOUCH_API_KEY_PEPPER: %w", err)
-	}
-	s.Ring, err = keyring.New(ctx, keyring.Config{Dir: s.cfg.KeyStore, Platform: s.Platform, Wrapper: store, Pepper: pepper})
-	if err != nil {
-		return fmt.Errorf("server.Open: %w", err)
 	}
 	return nil
 }
@@ -160,12 +143,8 @@ func (s *Server) openAPIKeys() error {
 func (s *Server) openRooms(ctx context.Context) (err error) {
 	batches := newBatchMetrics(s.metrics)
 	s.DB, err = tenantdb.Open(ctx, tenantdb.Config{
-		URL: s.cfg.DatabaseURL, Sealer: s.Ring, Log: s.log, Tracer: s.traces.provider, Observe: batches.observe, Connections: s.cfg.DatabaseConnections,
+		URL: s.cfg.DatabaseURL, Sealer: s.Ring, Log: s.log, Tracer: s.traces.provider, Observe: batches.observe, Connections: s.cfg.DatabaseConnections, Gate: s.usable(),
 	})
-	if err != nil {
-		return fmt.Errorf("server.Open: %w", err)
-	}
-	signing, err := s.Platform.Wrapper(keyring.ForSigning)
 	if err != nil {
 		return fmt.Errorf("server.Open: %w", err)
 	}
@@ -177,7 +156,7 @@ func (s *Server) openRooms(ctx context.Context) (err error) {
 	s.Links = link.New(s.DB, s.Ring, s.now)
 	s.Org = org.New(org.Config{
 		DB: s.DB, Ring: s.Ring, FirstKey: s.Keys, MonthlyQuota: limit(s.cfg.TenantQuota), SignUp: s.cfg.SignUp, SignUpsPerHour: s.cfg.signUps(),
-		Regions: s.senders.Names(), Mails: s.Mails, Link: s.link, Endings: s.endings(), Demoted: s.demoted, KeysOf: s.Keys.KeysOf, KeyHolds: s.Keys.Holds, Lasts: s.sessionLasts, RoleUsed: s.roleUsed, Restored: s.restored, Now: s.now,
+		Regions: s.senders.Names(), Mails: s.Mails, Link: s.link, Endings: s.endings(), Demoted: s.demoted, ShutOut: s.shutOut, KeysOf: s.Keys.KeysOf, KeyHolds: s.Keys.Holds, Lasts: s.sessionLasts, RoleUsed: s.roleUsed, Joins: s.joins, Leaves: s.leaves, Restored: s.restored, OpenKMS: s.openKMS, Raise: s.raise, Now: s.now,
 	})
 	if err := s.Org.EnsurePlatform(ctx); err != nil {
 		return fmt.Errorf("server.Open: %w", err)
@@ -185,10 +164,8 @@ func (s *Server) openRooms(ctx context.Context) (err error) {
 	if err := s.Org.FixIssuer(ctx, issuer); err != nil {
 		return fmt.Errorf("server.Open: %w", err)
 	}
-	s.Signing = keyring.NewSigning(keyring.NewSigningTable(s.DB, tenantdb.System(tenantdb.Platform, "signing")), signing, time.Now)
-	newKeyMetrics(s.metrics, s.Signing)
-	if err := s.Signing.Rotate(ctx); err != nil && !(s.operating && errors.Is(err, keyring.ErrNoneOpens)) { // who operates may revoke them
-		return fmt.Errorf("server.Open: signing keys: %w", err)
+	if err := s.openSigning(ctx); err != nil {
+		return err
 	}
 	s.Policy = policy.New(policy.Config{DB: s.DB, Ring: s.Ring})
 	s.Agents = agent.New(agent.Config{DB: s.DB, Ring: s.Ring, Signing: s.Signing, Scopes: s.Policy, Issuer: s.set.issuer})
@@ -197,11 +174,13 @@ func (s *Server) openRooms(ctx context.Context) (err error) {
 		DB: s.DB, Sealer: s.Ring, Host: s.set.public.Host, Log: s.log, Raise: s.raise, Recheck: s.recheck, Spans: s.traces.recent.of,
 	})
 	s.openGlass()
-	if err := s.openPeople(); err != nil {
-		return err
+	for _, open := range []func() error{s.openPeople, s.openRotation} {
+		if err := open(); err != nil {
+			return err
+		}
 	}
 	s.Verify = verify.New(verify.Config{DB: s.DB, Keys: s.Keys, Tokens: s.Agents.Checker(), Signing: s.Signing, Issuer: issuer})
-	return nil
+	return s.openVault()
 }
 
 // routes registers every operation.
@@ -224,6 +203,7 @@ func (s *Server) routes() {
 	s.SSO.Routes(s.api)
 	s.SCIM.Routes(s.api)
 	s.Glass.Routes(s.api)
+	s.Vault.Routes(s.api)
 	s.Trail.Routes(s.api)
 	s.Incident.Routes(s.api)
 	pages.Routes(s.api)

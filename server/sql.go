@@ -9,6 +9,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/avouch-dev/avouch/internal/web"
+	"github.com/avouch-dev/avouch/keyring"
 	"github.com/avouch-dev/avouch/tenantdb"
 )
 
@@ -34,9 +35,9 @@ type claimed struct {
 }
 
 // claim is one step for all servers: the row belongs to whoever inserted it.
-func claim(ctx context.Context, db *tenantdb.DB, c tenantdb.Caller, at web.Attempt) (found claimed, mine bool, err error) {
+func claim(ctx context.Context, db *tenantdb.DB, c tenantdb.Caller, at web.Attempt, request []byte) (found claimed, mine bool, err error) {
 	err = db.Note(ctx, c, func(tx *tenantdb.Tx) error {
-		err := tx.QueryRow(ctx, claimSQL, c.Tenant(), actorOf(c), at.Key, fingerprint(at), kept).Scan(&mine)
+		err := tx.QueryRow(ctx, claimSQL, c.Tenant(), actorOf(c), at.Key, request, kept).Scan(&mine)
 		if !errors.Is(err, pgx.ErrNoRows) {
 			return err
 		}
@@ -45,9 +46,9 @@ func claim(ctx context.Context, db *tenantdb.DB, c tenantdb.Caller, at web.Attem
 	return found, mine, err
 }
 
-func finish(ctx context.Context, db *tenantdb.DB, c tenantdb.Caller, at web.Attempt, sealed []byte) error {
+func finish(ctx context.Context, db *tenantdb.DB, c tenantdb.Caller, at web.Attempt, request, sealed []byte) error {
 	return db.Note(ctx, c, func(tx *tenantdb.Tx) error {
-		n, err := tx.Exec(ctx, finishSQL, c.Tenant(), actorOf(c), at.Key, fingerprint(at), sealed)
+		n, err := tx.Exec(ctx, finishSQL, c.Tenant(), actorOf(c), at.Key, request, sealed)
 		if err == nil && n != 1 {
 			err = errors.New("the key is held by another attempt")
 		}
@@ -58,9 +59,9 @@ func finish(ctx context.Context, db *tenantdb.DB, c tenantdb.Caller, at web.Atte
 	})
 }
 
-func release(ctx context.Context, db *tenantdb.DB, c tenantdb.Caller, at web.Attempt) error {
+func release(ctx context.Context, db *tenantdb.DB, c tenantdb.Caller, at web.Attempt, request []byte) error {
 	return db.Note(ctx, c, func(tx *tenantdb.Tx) error {
-		_, err := tx.Exec(ctx, releaseSQL, c.Tenant(), actorOf(c), at.Key, fingerprint(at))
+		_, err := tx.Exec(ctx, releaseSQL, c.Tenant(), actorOf(c), at.Key, request)
 		return err
 	})
 }
@@ -80,4 +81,12 @@ func forgetSpent(ctx context.Context, db *tenantdb.DB, c tenantdb.Caller) error 
 		_, err := tx.Exec(ctx, forgetSpentSQL, c.Tenant())
 		return err
 	})
+}
+
+// sealedAnswers are answers as the rotation of keys wraps them anew.
+func sealedAnswers() keyring.SealedColumn {
+	return keyring.SealedColumn{
+		Table: "idempotency", Column: "answer", Key: []keyring.KeyPart{{Column: "actor", Type: "text"}, {Column: "key", Type: "text"}},
+		Item: func(key []string) string { return answerItem(key[0], key[1]) },
+	}
 }

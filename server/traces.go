@@ -15,7 +15,6 @@ import (
 
 	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/exporters/otlp/otlptrace"
-	"go.opentelemetry.io/otel/exporters/otlp/otlptrace/otlptracehttp"
 	"go.opentelemetry.io/otel/sdk/resource"
 	sdktrace "go.opentelemetry.io/otel/sdk/trace"
 	"go.opentelemetry.io/otel/trace"
@@ -52,23 +51,21 @@ func newTraces(ctx context.Context, cfg *Config) (*traces, error) {
 
 func newExporter(ctx context.Context, cfg *Config) (*otlptrace.Exporter, error) {
 	u, err := url.Parse(cfg.OTLPEndpoint)
-	if err == nil && !strings.HasSuffix(u.Path, "/v1/traces") { // the exporter takes an address without a path as it is
+	if err == nil && !strings.HasSuffix(u.Path, "/v1/traces") { // the collector's usual path
 		u = u.JoinPath("v1/traces")
 	}
-	var options []otlptracehttp.Option
+	var secure *tls.Config
 	switch {
 	case err != nil || u.Host == "" || u.Scheme != "https" && u.Scheme != "http":
 		return nil, errors.New("AVOUCH_OTLP_ENDPOINT is not an http or https address")
 	case u.Scheme == "https":
-		tlsConfig, err := collectorTLS(cfg)
-		if err != nil {
+		if secure, err = collectorTLS(cfg); err != nil {
 			return nil, err
 		}
-		options = append(options, otlptracehttp.WithTLSClientConfig(tlsConfig))
 	case cfg.OTLPCAFile+cfg.OTLPCertFile+cfg.OTLPKeyFile != "":
 		return nil, errors.New("AVOUCH_OTLP_ENDPOINT is plain http, for which AVOUCH_OTLP_CA_FILE, AVOUCH_OTLP_CERT_FILE and AVOUCH_OTLP_KEY_FILE mean nothing: name an https address")
 	}
-	exporter, err := otlptracehttp.New(ctx, append(options, otlptracehttp.WithEndpointURL(u.String()))...)
+	exporter, err := otlptrace.New(ctx, newCollector(u.String(), secure))
 	if err != nil {
 		return nil, fmt.Errorf("AVOUCH_OTLP_ENDPOINT: %w", err)
 	}

@@ -27,6 +27,7 @@ var tags = []web.Tag{
 	{Name: "Single sign-on", Description: "Identity providers of your organisation, and the domains of its addresses."},
 	{Name: "SCIM", Description: "What a directory of your organisation says who is a member."},
 	{Name: "Break-glass", Description: "What is lent to a person for a while, with a reason, by somebody else, and looked at afterwards."},
+	{Name: "Vault", Description: "Secrets that people and agents use without seeing them: one-time codes, recovery codes, and credentials that the server puts into requests."},
 	{Name: "Audit", Description: "The log: everything that happened, in order, tamper-evident."},
 }
 

@@ -69,7 +69,12 @@ func (r *Room) find(ctx context.Context, req Request, address string, wanted ten
 	if err != nil {
 		return who, false, err
 	}
-	i := slices.IndexFunc(found, func(a account) bool { return wanted.IsZero() || a.tenant == wanted })
+	meant := func(a account) bool { return wanted.IsZero() || a.tenant == wanted }
+	// An organisation that its own key management keeps closed is in no other's way.
+	i := slices.IndexFunc(found, func(a account) bool { return meant(a) && r.cfg.Ring.Usable(ctx, a.tenant) == nil })
+	if i < 0 {
+		i = slices.IndexFunc(found, meant)
+	}
 	if i >= 0 {
 		who = found[i]
 	}

@@ -38,8 +38,12 @@ type CallerSpec struct {
 	CallerRequestID string
 	Address         netip.Addr
 	Metered         bool // the credential's uses are counted, and limited
+	// Token is the id of the token by which an agent was authenticated (its claim jti); empty for all other actors.
+	Token string
 	// Person is what a person's session says beside; nil for all other actors.
 	Person *Person
+
+	keyless bool
 }
 
 // NewCaller makes a Caller of someone who has been authenticated.
@@ -52,6 +56,13 @@ func System(tenant TenantID, part string) Caller {
 		Tenant: tenant, Actor: audit.Actor{Kind: audit.ActorSystem, ID: part}, How: "system", Scopes: []string{Everything},
 		RequestID: audit.NewRequestID(),
 	}}
+}
+
+// Keyless is the caller for what must be done although the tenant's own key management keeps everything closed, and takes no key:
+// how it is reached, and destroying what it keeps. Config.Gate does not stop it; what is sealed stays so.
+func (c Caller) Keyless() Caller {
+	c.spec.keyless = true
+	return c
 }
 
 // Tenant is whose data the caller sees.
@@ -68,6 +79,9 @@ func (c Caller) Address() netip.Addr { return c.spec.Address }
 
 // Metered reports whether uses of the caller's credential are counted.
 func (c Caller) Metered() bool { return c.spec.Metered }
+
+// Token is the id of the token that an agent presented.
+func (c Caller) Token() string { return c.spec.Token }
 
 // Scopes are what the caller's credential allows.
 func (c Caller) Scopes() []string { return slices.Clone(c.spec.Scopes) }

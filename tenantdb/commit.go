@@ -109,6 +109,8 @@ func (w *batchWork) add(n int, d *Draft) {
 	a[pRequest].bytes(d.request[:])
 	a[pBody].bytes(d.body)
 	a[pSealed].bytes(d.sealed)
+	a[pAbout].bytes(d.about[:])
+	a[pPerson].bytes(d.person[:])
 }
 
 func (w *batchWork) index(t TenantID) int {

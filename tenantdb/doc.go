@@ -23,7 +23,7 @@
 //  7. A counter is never exceeded, on any number of servers: TestCounterNeverExceeded, TestSpendExactly. Who takes from several
 //     takes from all or none, and is told what is left; a refusal changes nothing: TestSpendAmounts, TestSpendersOfOneBatch,
 //     TestSpendModel. A window begins with the first that is taken after the last has ended, and a clock that is behind
-//     begins none: TestSpendWindows. Who looks takes nothing: TestSpendLooks.
+//     begins none: TestSpendWindows. Who looks takes nothing: TestSpendLooks. A change takes with its entry, or is undone: TestChangeSpends.
 //  8. The log cannot be changed by the server's role: TestLogIsInsertOnly. A role with more rights than the server
 //     needs is refused at start: TestRefusesPowerfulRole.
 //  9. When the door is closed, every caller has an outcome, soon, and nothing is left running: TestCloseWithFullQueue,
@@ -33,6 +33,7 @@
 //     what migrations/schema.sql says: TestSchemaFile. Its owner need be no superuser: TestMigrateAsOrdinaryOwner. A server
 //     refuses one that it does not fit: TestRefusesOtherSchemas.
 //  11. The database may be reached by certificates at both ends: TestMutualTLSToPostgres.
+//  12. A tenant that the gate refuses is closed on every way in, and others are not: TestGate.
 //
 // It does not promise that whoever can run SQL as the server's role sees one tenant only: such a one can set the tenant.
 // Row-level security stops mistakes (docs/threat-model.md).

@@ -35,6 +35,9 @@ type Config struct {
 	// Patience is how long the answer to a commit is awaited before it counts as lost; 0 means 6 s.
 	Patience time.Duration
 	Now      func() time.Time // nil is time.Now
+	// Gate refuses a tenant that nothing may be read, written or recorded of now; nil lets all in. Every operation asks it first, so it
+	// must be as cheap as a look into a map.
+	Gate func(ctx context.Context, t TenantID) error
 }
 
 // DB is the door.
@@ -47,6 +50,7 @@ type DB struct {
 	log      *slog.Logger
 	tracer   trace.Tracer
 	now      func() time.Time
+	gate     func(context.Context, TenantID) error
 	patience time.Duration
 	observe  func([]*item, time.Duration)
 	// appendSQL is what this release appends with; tests have that of older ones.
@@ -68,6 +72,9 @@ func Open(ctx context.Context, cfg Config) (*DB, error) {
 	db := &DB{appendSQL: appendSQL, sealer: cfg.Sealer, log: cfg.Log, now: cfg.Now, observe: func([]*item, time.Duration) {}}
 	if db.now == nil {
 		db.now = time.Now
+	}
+	if db.gate = cfg.Gate; db.gate == nil {
+		db.gate = func(context.Context, TenantID) error { return nil }
 	}
 	if db.patience = cfg.Patience; db.patience == 0 {
 		db.patience = answerTimeout
@@ -322,7 +329,7 @@ func (db *DB) Head(ctx context.Context, t TenantID) (Head, error) {
 
 func (db *DB) headNow(ctx context.Context, t TenantID) (Head, error) {
 	h := Head{Tenant: t}
-	err := db.Read(ctx, System(t, "head"), func(tx *ReadTx) error {
+	err := db.Read(ctx, System(t, "head").Keyless(), func(tx *ReadTx) error {
 		return tx.QueryRow(ctx, headSQL, t).Scan(&h.Log, &h.Epoch)
 	})
 	if errors.Is(err, pgx.ErrNoRows) {

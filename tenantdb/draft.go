@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/avouch-dev/avouch/audit"
+	"github.com/avouch-dev/avouch/internal/id"
 )
 
 // Epoch stands for everything that can alter a tenant's decisions: it is random, and replaced by every such change.
@@ -67,9 +68,12 @@ type Draft struct {
 	body    []byte
 	leaf    [32]byte
 	sealed  []byte
+	about   [16]byte // what it is looked up by, if anything
+	person  [16]byte
 }
 
-// Sealer encrypts the private fields of entries under a key of their data subject that is not in the database.
+// Sealer encrypts the private fields of entries under a key of their data subject that is not in the database. It refuses a tenant that
+// Config.Gate refuses by itself: a decision asks once.
 type Sealer interface {
 	SealFields(ctx context.Context, tenant TenantID, subject audit.SubjectID, plain, aad []byte) ([]byte, error)
 	OpenFields(ctx context.Context, tenant TenantID, subject audit.SubjectID, sealed, aad []byte) ([]byte, error)
@@ -90,9 +94,15 @@ func (db *DB) draftAt(ctx context.Context, c Caller, head Head, ev audit.Event, 
 		e.Outcome = audit.Done
 	}
 	d := Draft{head: head, entry: e.ID, request: e.Request}
+	d.about, d.person = LookedUpBy(&e)
 	private := ev.Private
 	if c.spec.CallerRequestID != "" {
 		private = append(private[:len(private):len(private)], audit.Field{Name: "caller_request_id", Value: c.spec.CallerRequestID})
+	}
+	if len(private) == 0 && !c.spec.keyless { // of the log's tenant, which may be another than the caller's
+		if err := db.gate(ctx, head.Tenant); err != nil {
+			return Draft{}, fmt.Errorf("tenantdb.Draft: %w", err)
+		}
 	}
 	if len(private) > 0 {
 		sum, plain, err := audit.Conceal(private)
@@ -115,6 +125,46 @@ func (db *DB) draftAt(ctx context.Context, c Caller, head Head, ev audit.Event, 
 	}
 	d.body, d.leaf = body, audit.Leaf(body)
 	return d, nil
+}
+
+// The kinds of target that entries can be looked up by: an item of the vault, by its changes and by its uses apart, so that the last
+// change is found at once behind a million uses; what was granted or lent of one; and the deletion of an organisation.
+const (
+	Deletion     = "deletion"
+	VaultItem    = "vault_item"
+	VaultUse     = "vault_use"
+	VaultGrant   = "vault_grant"
+	VaultRequest = "vault_request"
+)
+
+// UsesOf is what the uses of an item are looked up by. It is no item's: those are of version 7.
+func UsesOf(item [16]byte) [16]byte {
+	item[6] = item[6]&0x0f | 0x80
+	return item
+}
+
+// LookedUpBy is what an entry can be found by beside its number: what it is about, where that is of the vault or a deletion, and of
+// the vault the person who did that. Zeros are neither. The verification pass holds the columns of the log to it.
+func LookedUpBy(e *audit.Entry) (about, person [16]byte) {
+	switch e.Target.Kind {
+	case VaultItem, VaultUse, VaultGrant, VaultRequest, Deletion:
+	default:
+		return about, person
+	}
+	item, err := id.Parse[struct{}](e.Target.ID)
+	if err != nil {
+		return about, person
+	}
+	switch about = item; e.Target.Kind {
+	case Deletion:
+		return about, person
+	case VaultUse:
+		about = UsesOf(about)
+	}
+	if who, err := id.Parse[struct{}](e.Actor.ID); err == nil && e.Actor.Kind == audit.ActorPerson {
+		person = who
+	}
+	return about, person
 }
 
 // size is what the entry adds to a batch, in bytes.

@@ -8,6 +8,9 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/avouch-dev/avouch/internal/problem"
 )
 
 // Health is what the door finds of its database.
@@ -27,12 +30,10 @@ func (db *DB) Examine(ctx context.Context) (h Health, err error) {
 		return h, unreachable(err)
 	}
 	defer release()
-	before := time.Now()
-	var there time.Time
-	if err := conn.QueryRow(ctx, `SELECT clock_timestamp()`).Scan(&there); err != nil {
+	before, there, after, err := clocks(ctx, conn)
+	if err != nil {
 		return h, unreachable(err)
 	}
-	after := time.Now()
 	h.Skew = before.Add(after.Sub(before) / 2).Sub(there)
 	var snapshot float64
 	err = conn.QueryRow(ctx, healthSQL).Scan(&h.MonthsAhead, &h.InDefault, &snapshot, &h.Durable, &h.Version)
@@ -41,6 +42,40 @@ func (db *DB) Examine(ctx context.Context) (h Health, err error) {
 	}
 	h.OldSnapshot = time.Duration(snapshot * float64(time.Second))
 	return h, nil
+}
+
+// MostSkew is how far a server's clock may be from the database's: entries carry the server's time.
+const MostSkew = 500 * time.Millisecond
+
+// ClockAgrees fails where this server's clock and the database's are further apart than MostSkew, however slow the answer was. What is
+// ended for good when its time has come asks first, and so does what writes down from when that time counts: one clock that is wrong
+// must not end anything.
+func (db *DB) ClockAgrees(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, clockPatience)
+	defer cancel()
+	conn, release, err := db.acquire(ctx, db.pool)
+	if err != nil {
+		return unreachable(err)
+	}
+	defer release()
+	before, there, after, err := clocks(ctx, conn)
+	if err != nil {
+		return unreachable(err)
+	}
+	apart := max(before.Sub(there), there.Sub(after))
+	if apart > MostSkew {
+		return problem.New(problem.Unavailable, "This server's clock and the database's are %s apart.", apart.Round(time.Millisecond))
+	}
+	return nil
+}
+
+const clockPatience = 5 * time.Second
+
+// clocks is what time it is at the database, and here before and after it was asked.
+func clocks(ctx context.Context, conn *pgxpool.Conn) (before, there, after time.Time, err error) {
+	before = time.Now()
+	err = conn.QueryRow(ctx, `SELECT clock_timestamp()`).Scan(&there)
+	return before, there, time.Now(), err
 }
 
 // EnsurePartitions asks for the log's partitions of the months to come.

@@ -14,15 +14,15 @@ import (
 const decisionTries = 8
 
 // Decide appends what decide drafts from tenants as they are. If a change came between, it decides anew, and in the end with their
-// heads in hand: who changes all the time keeps nobody else from being recorded. Errors are those of decide and of AppendSpending,
-// but for StaleError.
+// heads in hand: who changes all the time keeps nobody else from being recorded. decide may find that itself, by a StaleError. Errors are
+// those of decide and of AppendSpending, but for that.
 func (db *DB) Decide(ctx context.Context, tenants []TenantID, decide func() ([]Draft, []Spend, error)) (Receipt, error) {
 	for range decisionTries {
 		drafts, spends, err := decide()
-		if err != nil {
-			return Receipt{}, err
+		var r Receipt
+		if err == nil {
+			r, err = db.AppendSpending(ctx, drafts, spends...)
 		}
-		r, err := db.AppendSpending(ctx, drafts, spends...)
 		if !errors.As(err, new(*StaleError)) {
 			return r, err
 		}

@@ -30,5 +30,6 @@ func Capabilities() []string { return slices.Clone(capabilities) }
 
 var capabilities = []string{
 	"agents:read", "agents:write", "audit:read", "audit:write", "breakglass:approve", "breakglass:read", "breakglass:write", "keys:read", "keys:write",
-	"members:read", "members:write", "organisation:read", "organisation:write", "read:identity", "scim:write", "scopes:write", "sso:read", "sso:write", "verify",
+	"members:read", "members:write", "organisation:read", "organisation:write", "read:identity", "scim:write", "scopes:write", "sso:read", "sso:write",
+	"vault:code", "vault:manage", "vault:read", "vault:use", "vault:write", "verify",
 }

@@ -1,16 +1,16 @@
 package tenantdb
 
-// appendSQL appends a batch: the only statement that writes the log (migrations/003_keys.sql). Run alone it is a
+// appendSQL appends a batch: the only statement that writes the log (migrations/005_vault.sql). Run alone it is a
 // transaction; DB.Change runs it inside one.
 //
 //	$1 nonce: returned in every row; an answer that carries another batch's is not ours
 //	$2 tenants, in order  $3 whether each gets a new epoch
 //	and for each entry: $4 item, from 0  $5 tenant (index into $2, from 1)  $6 epoch decided at  $7 entry id  $8 request id
-//	$9 body  $10 sealed ('' for none)
-//	and for each spend: $11 item  $12 counter (index into $14, from 1)  $13 amount
-//	and for each counter: $14 tenant (index into $2)  $15 subject  $16 period  $17 window  $18 limit
+//	$9 body  $10 sealed ('' for none)  $11 the item and $12 the person that it is looked up by (zeros for none)
+//	and for each spend: $13 item  $14 counter (index into $16, from 1)  $15 amount
+//	and for each counter: $16 tenant (index into $2)  $17 subject  $18 period  $19 window  $20 limit
 const appendSQL = `
-SELECT echo, kind, place, a, b, n FROM avouch.append($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18)`
+SELECT echo, kind, place, a, b, n FROM avouch.append($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20)`
 
 const lockHeadsSQL = `SELECT tenant_id, log_id, epoch, size FROM avouch.lock_heads($1, $2)`
 

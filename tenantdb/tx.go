@@ -39,8 +39,12 @@ func (tx *ReadTx) Caller() Caller { return tx.caller }
 // Tx is a transaction that changes one tenant's rows. Its tenant's head is locked: nothing slow may happen in it.
 type Tx struct {
 	ReadTx
-	db *DB
+	db     *DB
+	spends []Spend
 }
+
+// Spend takes from a counter with the entry of the change, or undoes the change: its error is *SpentError then, as that of AppendSpending.
+func (tx *Tx) Spend(s Spend) { tx.spends = append(tx.spends, s) }
 
 // Exec runs a statement and returns how many rows it touched.
 func (tx *Tx) Exec(ctx context.Context, sql string, args ...any) (int64, error) {
@@ -60,6 +64,9 @@ func (db *DB) ReadFresh(ctx context.Context, c Caller, fn func(*ReadTx) error) e
 }
 
 func (db *DB) read(ctx context.Context, pool *pgxpool.Pool, c Caller, fn func(*ReadTx) error) error {
+	if err := db.admit(ctx, c); err != nil {
+		return err
+	}
 	conn, release, err := db.acquire(ctx, pool)
 	if err != nil {
 		return unreachable(err)
@@ -82,6 +89,9 @@ func (db *DB) read(ctx context.Context, pool *pgxpool.Pool, c Caller, fn func(*R
 // ReadRow is Read of one row with one statement, in one round trip: what every request pays for (who asks) should be
 // cheap. scan gets pgx.ErrNoRows if there is no row; its error is returned as it is.
 func (db *DB) ReadRow(ctx context.Context, c Caller, sql string, args []any, scan func(pgx.Row) error) error {
+	if err := db.admit(ctx, c); err != nil {
+		return err
+	}
 	conn, release, err := db.acquire(ctx, db.pool)
 	if err != nil {
 		return unreachable(err)
@@ -110,6 +120,14 @@ func answers(want string) func(pgconn.CommandTag) error {
 		}
 		return nil
 	}
+}
+
+// admit asks the gate.
+func (db *DB) admit(ctx context.Context, c Caller) error {
+	if c.spec.keyless {
+		return nil
+	}
+	return db.gate(ctx, c.Tenant())
 }
 
 // acquire takes a connection for as long as it takes until release. A caller may have no limit of time: when Close waits no
@@ -186,6 +204,9 @@ func (db *DB) Create(ctx context.Context, c Caller, fn func(*Tx) (audit.Event, e
 }
 
 func (db *DB) attempt(ctx context.Context, c Caller, take takeHead, fn func(*Tx) ([]callerEvent, error)) error {
+	if err := db.admit(ctx, c); err != nil {
+		return err
+	}
 	conn, release, err := db.acquire(ctx, db.pool)
 	if err != nil {
 		return unreachable(err)
@@ -240,13 +261,17 @@ func (db *DB) change(ctx context.Context, conn *pgx.Conn, c Caller, take takeHea
 		return nil, unreachable(err)
 	}
 	d := &doubt{floors: db.known([]TenantID{c.Tenant()})}
-	events, err := fn(&Tx{ReadTx{conn, c}, db})
+	tx := &Tx{ReadTx{conn, c}, db, nil}
+	events, err := fn(tx)
 	if err == nil && len(events) > 0 {
-		d.drafts, err = db.appendIn(ctx, conn, &d.work, head, events)
+		d.drafts, err = db.appendIn(ctx, conn, &d.work, head, events, tx.spends)
 	}
 	if err != nil || len(events) == 0 {
 		if end := command(context.WithoutCancel(ctx), conn, "ROLLBACK"); end != nil {
 			conn.Close(context.WithoutCancel(ctx))
+			if err != nil { // as it is of a connection that broke
+				err = errors.Join(err, unreachable(end))
+			}
 		}
 		return nil, err
 	}
@@ -278,7 +303,7 @@ func (db *DB) finish(ctx context.Context, conn *pgx.Conn) error {
 	return fmt.Errorf("%w: %w", errUncertain, err)
 }
 
-func (db *DB) appendIn(ctx context.Context, conn *pgx.Conn, w *batchWork, head Head, events []callerEvent) ([]Draft, error) {
+func (db *DB) appendIn(ctx context.Context, conn *pgx.Conn, w *batchWork, head Head, events []callerEvent, spends []Spend) ([]Draft, error) {
 	drafts := make([]Draft, len(events))
 	for i, e := range events {
 		d, err := db.Draft(ctx, e.caller, head, e.event)
@@ -290,7 +315,7 @@ func (db *DB) appendIn(ctx context.Context, conn *pgx.Conn, w *batchWork, head H
 			w.moves = true
 		}
 	}
-	it := newItem(drafts, nil)
+	it := newItem(drafts, spends)
 	w.build([]*item{it}, db.now())
 	if err := db.exec(ctx, conn, w); err != nil {
 		return nil, fmt.Errorf("tenantdb.Change: %w", err)
@@ -304,6 +329,9 @@ func (db *DB) appendIn(ctx context.Context, conn *pgx.Conn, w *batchWork, head H
 // Note writes to the few tables whose changes need no entry (the catalogue's exceptions): an answer kept for a retry, a
 // time last used. It takes no head. A change of any other table is refused at its commit.
 func (db *DB) Note(ctx context.Context, c Caller, fn func(*Tx) error) error {
+	if err := db.admit(ctx, c); err != nil {
+		return err
+	}
 	conn, release, err := db.acquire(ctx, db.pool)
 	if err != nil {
 		return unreachable(err)
@@ -313,7 +341,7 @@ func (db *DB) Note(ctx context.Context, c Caller, fn func(*Tx) error) error {
 		conn.Conn().Close(context.WithoutCancel(ctx))
 		return unreachable(err)
 	}
-	if err := fn(&Tx{ReadTx{conn.Conn(), c}, db}); err != nil {
+	if err := fn(&Tx{ReadTx{conn.Conn(), c}, db, nil}); err != nil {
 		if end := command(context.WithoutCancel(ctx), conn.Conn(), "ROLLBACK"); end != nil {
 			conn.Conn().Close(context.WithoutCancel(ctx))
 		}

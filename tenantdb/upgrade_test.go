@@ -22,7 +22,7 @@ import (
 
 // rowsOf puts a row into each table that a migration makes, as a server of that time would: a migration that comes later
 // meets them. Whoever adds a migration adds what its tables hold.
-var rowsOf = []func(t *testing.T, db *DB, c Caller){foundationRows, agentRows, keyRows, peopleRows}
+var rowsOf = []func(t *testing.T, db *DB, c Caller){foundationRows, agentRows, keyRows, peopleRows, vaultRows, rotationRows, byokRows, deletionRows, issuerRows}
 
 func foundationRows(t *testing.T, db *DB, c Caller) {
 	t.Helper()
@@ -105,6 +105,46 @@ func peopleRows(t *testing.T, db *DB, c Caller) {
 	})
 }
 
+func vaultRows(t *testing.T, db *DB, c Caller) {
+	t.Helper()
+	const item, other = `'0190b6f2-0000-7000-8000-0000000000e1'`, `gen_random_uuid()`
+	inChange(t, db, c, []string{
+		`INSERT INTO avouch.vault_item (tenant_id, item_id, kind, about, secret, counter, taken, policy, listed, creator_kind, creator, created_at, mark) VALUES (avouch.tenant(), ` + item + `, 'hotp', '\x01', '\x02', 3, '{1}', '{"approval":true}', true, 'key', 'k', now(), '\x03')`,
+		`UPDATE avouch.factor SET mark = '\x03'`,
+		`INSERT INTO avouch.vault_grant (tenant_id, grant_id, item_id, kind, grantee, level, granted_by, granted_at, expires_at) VALUES (avouch.tenant(), ` + other + `, ` + item + `, 'agent', 'a', 'code', 'key:k', now(), now())`,
+		`INSERT INTO avouch.vault_request (tenant_id, request_id, item_id, kind, asker, level, reason, seconds, granted, asked_at, due_at) VALUES (avouch.tenant(), ` + other + `, ` + item + `, 'agent', 'a', 'code', '\x01', 60, true, now(), now())`,
+		`INSERT INTO avouch.vault_fetch (tenant_id, item_id, digest, fetched_by, place, version, fetched_at) VALUES (avouch.tenant(), ` + item + `, sha256('f'), 'agent:a', 3, 1, now())`,
+	})
+	if _, err := db.Record(t.Context(), c, audit.Event{Type: "vault.code_given", Target: audit.Target{Kind: VaultItem, ID: "0190b6f2-0000-7000-8000-0000000000e1"}}); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func rotationRows(t *testing.T, db *DB, c Caller) {
+	t.Helper()
+	inChange(t, db, c, []string{
+		`INSERT INTO avouch.key_rotation (tenant_id, rotation_id, wrap, subjects, asked_by, begun_at, made_at, pass_at, place, after, found, failed, rows, keys, due_at, worker, leased_until)
+			VALUES (avouch.tenant(), gen_random_uuid(), 2, 2, 'system:rotation', now(), now(), now(), 'idempotency.answer', '{key:1,once}', 3, 1, 2, 4, now(), gen_random_uuid(), now())`,
+	})
+}
+
+func byokRows(t *testing.T, db *DB, c Caller) {
+	t.Helper()
+	inChange(t, db, c, []string{
+		`INSERT INTO avouch.own_kms (tenant_id, setting_id, kind, key_id, settings, state, set_by, set_at) VALUES (avouch.tenant(), gen_random_uuid(), 'transit', 'transit/transit/avouch', '\x01', 'current', 'person:x', now())`,
+	})
+}
+
+func deletionRows(t *testing.T, db *DB, c Caller) {
+	t.Helper()
+	inChange(t, db, c, []string{`UPDATE avouch.person SET owner_until = now(), owner_since = now() WHERE person_id = (SELECT min(person_id::text)::uuid FROM avouch.person)`})
+}
+
+func issuerRows(t *testing.T, db *DB, c Caller) {
+	t.Helper()
+	inChange(t, db, c, []string{`UPDATE avouch.agent SET registered_by = 'person:x'`, `UPDATE avouch.agent_token SET issued_by = 'key:k'`})
+}
+
 func inChange(t *testing.T, db *DB, c Caller, statements []string) {
 	t.Helper()
 	err := db.Change(t.Context(), c, func(tx *Tx) (audit.Event, error) {
@@ -144,16 +184,24 @@ func openOlder(t *testing.T, pg *pgtest.DB, version int32) *DB {
 	say(known)
 	db := open(t, pg.URL)
 	say(version)
-	if version < 3 {
+	switch {
+	case version < 3:
 		db.appendSQL = appendSQLBefore3
+	case version < 5:
+		db.appendSQL = appendSQLBefore5
 	}
 	return db
 }
 
 // appendSQLBefore3 is how servers append that know no amounts and no windows.
 const appendSQLBefore3 = `
-SELECT echo, kind, place, a, b, n FROM avouch.append($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $14, $15, $16::bigint[]::integer[], $18)
-WHERE $13::bigint[] IS NOT NULL AND $17::bigint[] IS NOT NULL`
+SELECT echo, kind, place, a, b, n FROM avouch.append($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $13, $14, $16, $17, $18::bigint[]::integer[], $20)
+WHERE $11::uuid[] IS NOT NULL AND $12::uuid[] IS NOT NULL AND $15::bigint[] IS NOT NULL AND $19::bigint[] IS NOT NULL`
+
+// appendSQLBefore5 is how servers append that know of no look-ups.
+const appendSQLBefore5 = `
+SELECT echo, kind, place, a, b, n FROM avouch.append($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $13, $14, $15, $16, $17, $18, $19, $20)
+WHERE $11::uuid[] IS NOT NULL AND $12::uuid[] IS NOT NULL`
 
 // tables is every row of every table of the schema, past all nets.
 func tables(t *testing.T, pg *pgtest.DB) map[string][]map[string]any {

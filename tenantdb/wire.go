@@ -68,8 +68,8 @@ func (a *array) param() []byte {
 // batchParams are the parameters of appendSQL in their order, kept between batches.
 type batchParams struct {
 	nonce  [8]byte
-	arrays [17]array
-	out    [18][]byte
+	arrays [19]array
+	out    [20][]byte
 }
 
 // The arrays, by what they hold; the order is that of the parameters from $2 on.
@@ -83,6 +83,8 @@ const (
 	pRequest
 	pBody
 	pSealed
+	pAbout
+	pPerson
 	pSpendItem
 	pSpendCounter
 	pSpendAmount
@@ -95,10 +97,10 @@ const (
 
 func (p *batchParams) reset(nonce int64) {
 	binary.BigEndian.PutUint64(p.nonce[:], uint64(nonce))
-	for i, element := range [17]uint32{
+	for i, element := range [19]uint32{
 		pgtype.UUIDOID, pgtype.BoolOID, pgtype.Int4OID, pgtype.Int4OID, pgtype.Int8OID, pgtype.UUIDOID, pgtype.UUIDOID,
-		pgtype.ByteaOID, pgtype.ByteaOID, pgtype.Int4OID, pgtype.Int4OID, pgtype.Int8OID, pgtype.Int4OID, pgtype.TextOID,
-		pgtype.Int8OID, pgtype.Int8OID, pgtype.Int8OID,
+		pgtype.ByteaOID, pgtype.ByteaOID, pgtype.UUIDOID, pgtype.UUIDOID, pgtype.Int4OID, pgtype.Int4OID, pgtype.Int8OID, pgtype.Int4OID,
+		pgtype.TextOID, pgtype.Int8OID, pgtype.Int8OID, pgtype.Int8OID,
 	} {
 		p.arrays[i].reset(element)
 	}

@@ -59,6 +59,8 @@ func tamperings(other tenantdb.TenantID) []tampering {
 		{name: "sealed added", sql: []string{at(`sealed = '\x00'`, 5)}, bad: 5, says: "did not commit"},
 		{name: "entry_id", sql: []string{at("entry_id = gen_random_uuid()", 5)}, bad: 5, says: "entry_id"},
 		{name: "request_id", sql: []string{at("request_id = gen_random_uuid()", 5)}, bad: 5, says: "request_id"},
+		{name: "looked up by what it is not about", sql: []string{at("about = gen_random_uuid()", 5)}, bad: 5, says: "found by"},
+		{name: "looked up by who did not act", sql: []string{at("person = gen_random_uuid()", 5)}, bad: 5, says: "found by"},
 		{name: "seq", sql: []string{at("seq = 99", 5)}, bad: 5, says: "missing"},
 		{name: "seq below zero", sql: []string{fmt.Sprintf(copyRow, "-7", "", 5)}, bad: int64(audit.Whole), says: "-7"},
 		{name: "one deleted", sql: []string{remove + "= 5"}, bad: 5, says: "missing"},

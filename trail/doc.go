@@ -32,7 +32,7 @@
 //
 // What it does not promise. A superuser who rewrites a log from some entry on, with its head, leaves one that agrees with
 // itself: only somebody who holds an earlier export, leaf or answer sees it, and a pass that has read it since the server
-// started. The heads of proofs are not signed, and exports are signed by a key that Config.Sign gives: signing with a
+// started. The heads of proofs are not signed, and exports are signed by a key that Config.Sign gives, or by one made for each: signing with a
 // memory, and witnesses, come with checkpoints. The column written_at says where a row lies and is evidence of nothing:
 // the time of an entry is inside it. Where a body and its leaf were altered together, the first bad entry is the one
 // after, whose prev no longer fits.

@@ -171,6 +171,19 @@ func TestExportIsSigned(t *testing.T) {
 	if _, err := audit.CheckDir(other, audit.Known{Key: key}); err == nil {
 		t.Error("an export under another key passes for ours")
 	}
+	again, _, err := throwaways.export(t, throwaways.acme, ExportOptions{})
+	must(t, err)
+	read := func(dir, name string) []byte {
+		b, err := os.ReadFile(filepath.Join(dir, name))
+		must(t, err)
+		return b
+	}
+	if bytes.Equal(read(other, "log.vkey"), read(again, "log.vkey")) {
+		t.Error("two exports are signed by one key, and each is to have one made for it")
+	}
+	if !bytes.HasPrefix(read(again, "records.ndjson"), read(other, "records.ndjson")) {
+		t.Error("what an older export holds is not the beginning of a newer one")
+	}
 }
 
 // TestTamperedLogIsNotExported lets the export meet each tampering that shows without keys: no checkpoint is written.

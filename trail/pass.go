@@ -13,6 +13,7 @@ import (
 	"golang.org/x/time/rate"
 
 	"github.com/avouch-dev/avouch/audit"
+	"github.com/avouch-dev/avouch/internal/problem"
 	"github.com/avouch-dev/avouch/tenantdb"
 )
 
@@ -175,6 +176,9 @@ func (r *Room) advance(ctx context.Context, t tenantdb.TenantID, m mark, known b
 		return m, nil, err
 	}
 	h, fault, err := soundHead(ctx, t, read)
+	if problem.Is(err, problem.TenantKey) { // closed by its own key management: nothing is said of it until that opens
+		return m, nil, nil
+	}
 	if err != nil || fault != nil {
 		return m, fault, err
 	}
@@ -195,6 +199,9 @@ func (r *Room) advance(ctx context.Context, t tenantdb.TenantID, m mark, known b
 	end := min(h.size, m.size+most)
 	fault, err = k.run(ctx, read, end, func(rows int) error { return r.pass.limiter.WaitN(ctx, rows) })
 	state := k.verifier.State()
+	if err != nil { // what could not be opened here is looked at again, and not taken for good
+		state = k.whole
+	}
 	m.size, m.link = state.Tree.Size(), state.Link
 	if fault == nil && err == nil && end == h.size {
 		fault = k.end(h)

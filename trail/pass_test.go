@@ -2,12 +2,16 @@ package trail
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/avouch-dev/avouch/audit"
 	"github.com/avouch-dev/avouch/incident"
+	"github.com/avouch-dev/avouch/keyring"
 	"github.com/avouch-dev/avouch/tenantdb"
 )
 
@@ -195,5 +199,45 @@ func TestOrderOfTenants(t *testing.T) {
 	}
 	if got := following(tenantdb.TenantID{14: 3, 15: 255}); got != (tenantdb.TenantID{14: 4}) {
 		t.Errorf("following: %s", got)
+	}
+}
+
+// forgetful is what a server has that was not given the newest of what wraps the keys.
+type forgetful struct {
+	tenantdb.Sealer
+	forgotten atomic.Bool
+}
+
+func (f *forgetful) OpenFields(ctx context.Context, tenant tenantdb.TenantID, subject audit.SubjectID, sealed, aad []byte) ([]byte, error) {
+	if f.forgotten.Load() {
+		return nil, fmt.Errorf("test: %w", keyring.ErrNotGiven)
+	}
+	return f.Sealer.OpenFields(ctx, tenant, subject, sealed, aad)
+}
+
+// TestPassWithoutTheKeys: a pass that cannot open private fields calls nothing altered and takes nothing for good: a later one that can
+// finds what was altered.
+func TestPassWithoutTheKeys(t *testing.T) {
+	t.Parallel()
+	var keys forgetful
+	s := enter(t, func(c *Config) { keys.Sealer, c.Sealer = c.Sealer, &keys })
+	s.fill(t, s.acme, 10)
+	s.tamper(t, tampering{sql: []string{"UPDATE avouch.audit_entry SET sealed = set_byte(sealed, 40, get_byte(sealed, 40) # 1) WHERE tenant_id = $1 AND sealed IS NOT NULL"}}, s.acme)
+	keys.forgotten.Store(true)
+	for range 4 { // each would go on behind the entry where the one before ended
+		if err := s.room.Pass(t.Context()); !errors.Is(err, keyring.ErrNotGiven) {
+			t.Errorf("a pass without the keys: %v", err)
+		}
+	}
+	if n := len(s.opened(t, tenantdb.Platform)); n != 0 {
+		t.Errorf("%d incidents, though nothing could be looked at", n)
+	}
+	if m := s.room.pass.marks[s.acme]; m.size != 0 {
+		t.Errorf("%d entries are taken for good", m.size)
+	}
+	keys.forgotten.Store(false)
+	must(t, s.room.Pass(t.Context()))
+	if n := len(s.opened(t, s.acme)); n != 1 {
+		t.Errorf("%d incidents, though private fields were altered", n)
 	}
 }

@@ -59,12 +59,13 @@ type row struct {
 	entry                    audit.EntryID
 	request                  audit.RequestID
 	body, leaf, prev, sealed []byte
+	about, person            *[16]byte // what it is looked up by
 }
 
-const rowColumns = `seq, entry_id, request_id, body, leaf, prev, sealed`
+const rowColumns = `seq, entry_id, request_id, body, leaf, prev, sealed, about, person`
 
 func scanRow(r pgx.CollectableRow) (v row, err error) {
-	err = r.Scan(&v.seq, &v.entry, &v.request, &v.body, &v.leaf, &v.prev, &v.sealed)
+	err = r.Scan(&v.seq, &v.entry, &v.request, &v.body, &v.leaf, &v.prev, &v.sealed, &v.about, &v.person)
 	return v, err
 }
 

@@ -110,7 +110,7 @@ func (r *Room) show(ctx context.Context, t tenantdb.TenantID, b badge) (view, er
 		return err
 	})
 	if err == nil && !last.at.IsZero() {
-		v.kid, err = r.state(&page, t, last, v.made)
+		v.kid, err = r.state(ctx, &page, t, last, v.made)
 	}
 	if err == nil {
 		v.body, err = render(page)
@@ -119,11 +119,11 @@ func (r *Room) show(ctx context.Context, t tenantdb.TenantID, b badge) (view, er
 }
 
 // state signs what the page says, and says so on it.
-func (r *Room) state(page *shown, t tenantdb.TenantID, last recency, now time.Time) (kid string, err error) {
+func (r *Room) state(ctx context.Context, page *shown, t tenantdb.TenantID, last recency, now time.Time) (kid string, err error) {
 	until := now.Add(statementFor)
 	page.Last, page.Seq, page.Leaf = last.at.UTC().Format(readable), last.seq, last.leaf
 	page.Made, page.Until = now.Format(readable), until.Format("15:04 UTC")
-	st, err := r.cfg.Signing.State(keyring.StatementVerified, []keyring.Line{
+	st, err := r.cfg.Signing.State(ctx, keyring.StatementVerified, []keyring.Line{
 		{Name: "issuer", Value: r.cfg.Issuer}, {Name: "service id", Value: t.String()}, {Name: "service name", Value: inOneLine(page.Service)},
 		{Name: "log", Value: page.Log}, {Name: "seq", Value: strconv.FormatInt(last.seq, 10)}, {Name: "leaf", Value: last.leaf},
 		{Name: "verified at", Value: last.at.UTC().Format(time.RFC3339)}, {Name: "stated at", Value: now.Format(time.RFC3339)},

@@ -182,7 +182,7 @@ func (r *Room) gather(ctx context.Context, f *facts, who Asker) (err error) {
 		return nil
 	}
 	if f.owner, f.agent, err = r.registry.agent(ctx, f.claims.Tenant, f.claims.Agent); err != nil {
-		return unreadable(err)
+		return unreadable(closedOwner(err, f.claims.Tenant, who))
 	}
 	if err := r.oneEpoch(ctx, f, who); err != nil {
 		return err
@@ -243,6 +243,15 @@ func unreadable(err error) error {
 	return problem.New(problem.Unavailable, "The registry cannot be read now, so nothing can be verified. Try again shortly.").Because(err)
 }
 
+// closedOwner words for a service what it cannot mend: another organisation's own key management keeps that closed, and with it the log
+// that the decision would have to be in.
+func closedOwner(err error, owner tenantdb.TenantID, who Asker) error {
+	if owner == who.Tenant || !problem.Is(err, problem.TenantKey) {
+		return err
+	}
+	return problem.New(problem.TenantKey, "The agent's owner keeps its keys under its own key management, which does not open them now. Until it does, none of its agents can be verified.")
+}
+
 // keyProblem is why the key may not verify at all, or nil.
 func keyProblem(f *facts) error {
 	switch {
@@ -285,7 +294,7 @@ func (r *Room) prepare(ctx context.Context, f *facts, who Asker) (*conclusion, e
 			Tenant: f.owner.head.Tenant, Actor: audit.Actor{Kind: audit.ActorService, ID: who.Tenant.String()}, How: "api-key", RequestID: who.Request,
 		})
 		if err := r.add(ctx, c, asked, f.owner.head, ev); err != nil {
-			return nil, err
+			return nil, closedOwner(err, f.owner.head.Tenant, who)
 		}
 	}
 	c.spends = spends(f, c.verdict)

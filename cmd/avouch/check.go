@@ -27,7 +27,7 @@ type auditCheck struct {
 func (*auditCheck) Help() string {
 	return `A path is checked with no server, no database and no trust in who made it. Exit code 0 only if everything holds; 1 names the first bad entry, and why.
 
-An export is signed, and carries the key that signed it: by itself it shows that nothing in it was changed since, and not whose log it is. For that, compare its key with one that you have from elsewhere (--log-key), and keep checkpoints (--earlier).
+A server signs each export by a key made for it, which the export carries: that shows that it is whole, and that nothing in it was changed since, and not whose log it is. Keep what you export: what an older one holds is the beginning of a newer one. --log-key and --earlier hold an export against a key and a checkpoint that you have from elsewhere; a checkpoint is of use where one key signs several exports.
 
     avouch audit check export/ --log-key avouch.vkey
     AVOUCH_ADMIN_DATABASE_URL=postgres:///avouch avouch audit check`

@@ -10,7 +10,6 @@ import (
 	"net/url"
 
 	"github.com/avouch-dev/avouch/audit"
-	"github.com/avouch-dev/avouch/internal/secret"
 	"github.com/avouch-dev/avouch/keyring"
 	"github.com/avouch-dev/avouch/policy"
 	"github.com/avouch-dev/avouch/tenantdb"
@@ -20,27 +19,28 @@ import (
 // keys is where an operator's command finds the keys. The platform key itself, and addresses of databases, which may hold
 // passwords, come from the environment alone.
 type keys struct {
-	PlatformKeyFile string `placeholder:"FILE" env:"AVOUCH_PLATFORM_KEY_FILE" help:"The platform key, to open private fields in the database."`
+	PlatformKeyFile string `placeholder:"FILE" env:"AVOUCH_PLATFORM_KEY_FILE" help:"The platform key, to open private fields in the database; or AVOUCH_KMS and its variables."`
 	KeyStore        string `placeholder:"DIR" env:"AVOUCH_KEY_STORE" help:"The organisations' keys, to open private fields in the database."`
 }
 
 // ring opens the keys, or is nil if none are named.
-func (k *keys) ring(ctx context.Context, g *globals) (*keyring.Ring, error) {
-	value := secret.Text(g.Getenv("AVOUCH_PLATFORM_KEY"))
-	if k.KeyStore == "" && k.PlatformKeyFile == "" && value.IsZero() {
+func (k *keys) ring(ctx context.Context) (*keyring.Ring, error) {
+	served, err := environment()
+	if err != nil {
+		return nil, err
+	}
+	cfg := served.Keys()
+	cfg.PlatformKeyFile, cfg.KeyStore = k.PlatformKeyFile, k.KeyStore
+	if k.KeyStore == "" && k.PlatformKeyFile == "" && cfg.PlatformKey.IsZero() && cfg.KMS.Local() {
 		return nil, nil
 	}
 	if k.KeyStore == "" {
 		return nil, lacks("there is a platform key, and no key store: set AVOUCH_KEY_STORE to its directory")
 	}
 	_ = keyring.DenyDump() // a core dump would hold the keys; where that cannot be forbidden, the operator's limits hold
-	platform, err := keyring.LoadPlatform(value, k.PlatformKeyFile)
+	ring, _, err := cfg.Open(ctx, false, nil)
 	if err != nil {
-		return nil, lacks("the platform key cannot be had: %w", err)
-	}
-	ring, err := keyring.New(ctx, keyring.Config{Dir: k.KeyStore, Platform: platform})
-	if err != nil {
-		return nil, lacks("the key store cannot be opened: %w", err)
+		return nil, lacks("the keys cannot be had: %w", err)
 	}
 	return ring, nil
 }
@@ -51,7 +51,7 @@ func (c *auditCheck) checkDatabase(ctx context.Context, g *globals) error {
 	if at == "" {
 		return lacks("there is nothing to check: name the path of an export, or set AVOUCH_ADMIN_DATABASE_URL or AVOUCH_DATABASE_URL to check the database")
 	}
-	ring, err := c.ring(ctx, g)
+	ring, err := c.ring(ctx)
 	if err != nil {
 		return err
 	}
@@ -135,7 +135,7 @@ func (c *auditExport) exportDatabase(ctx context.Context, g *globals, at string,
 	if err != nil || public.Host == "" {
 		return lacks("AVOUCH_PUBLIC_URL is not set to the installation's address: the log's name begins with its host")
 	}
-	ring, err := c.ring(ctx, g)
+	ring, err := c.ring(ctx)
 	if err != nil {
 		return err
 	}

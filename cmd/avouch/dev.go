@@ -54,6 +54,7 @@ type ready struct {
 	AgentID          string `json:"agent_id"`
 	AgentDID         string `json:"agent_did"`
 	AgentToken       string `json:"agent_token"`
+	VaultItemID      string `json:"vault_item_id"`
 	DatabaseURL      string `json:"database_url"`
 	AdminDatabaseURL string `json:"admin_database_url"`
 }
@@ -281,7 +282,7 @@ func greet(out io.Writer, r ready, dir string, asJSON bool) error {
 	}
 	says := strings.NewReplacer(
 		"{url}", r.URL, "{service_key}", r.ServiceKey, "{agent_token}", r.AgentToken, "{owner_key}", r.OwnerKey, "{service}", r.ServiceTenantID,
-		"{sign_in}", signsIn(r), "{database}", r.DatabaseURL, "{avouch}", os.Args[0], "{file}", filepath.Join(dir, "dev.json"),
+		"{sign_in}", signsIn(r), "{item}", cmp.Or(r.VaultItemID, "ITEM_ID"), "{database}", r.DatabaseURL, "{avouch}", os.Args[0], "{file}", filepath.Join(dir, "dev.json"),
 	).Replace(welcome)
 	_, err := io.WriteString(out, says)
 	return err
@@ -321,7 +322,11 @@ Two organisations are set up: Acme Robotics owns an agent, and Harbour Data runs
 
    curl -s '{url}/api/v1/audit/entries?limit=3' -H 'Authorization: Bearer {owner_key}'
 
-3. As an auditor, check every log from its first entry to its last:
+3. As the agent, get the one-time code that a site asks it for, whose seed it never sees:
+
+   curl -s -X POST {url}/api/v1/vault/items/{item}/code -H 'Authorization: Bearer {agent_token}'
+
+4. As an auditor, check every log from its first entry to its last:
 
    AVOUCH_DATABASE_URL='{database}' {avouch} audit check
 

@@ -26,7 +26,7 @@ func TestDevScripts(t *testing.T) {
 		Condition: func(name string) (bool, error) { return name == "ipv6" && hasIPv6(), nil },
 		Setup: func(env *testscript.Env) error {
 			for name, value := range map[string]string{
-				"TZ": "UTC", "AVOUCH_URL": r.URL, "OWNER_KEY": r.OwnerKey, "SERVICE_OWNER_KEY": r.ServiceOwnerKey, "SERVICE_KEY": r.ServiceKey, "AGENT": r.AgentID,
+				"TZ": "UTC", "AVOUCH_URL": r.URL, "OWNER_KEY": r.OwnerKey, "SERVICE_OWNER_KEY": r.ServiceOwnerKey, "SERVICE_KEY": r.ServiceKey, "AGENT": r.AgentID, "DEMO_ITEM": r.VaultItemID,
 				"AGENT_TOKEN": r.AgentToken, "TENANT": r.TenantID, "SERVICE_TENANT": r.ServiceTenantID, "DATABASE_URL": r.DatabaseURL, "ADMIN_URL": r.AdminDatabaseURL,
 				"PLATFORM_KEY_FILE": filepath.Join(dir, "keys", "platform.key"), "KEY_STORE": filepath.Join(dir, "keystore"), "AVOUCH_API_KEY": r.OwnerKey,
 				"OWNER_ADDRESS": r.OwnerAddress, "OWNER_PASSWORD": r.OwnerPassword,
@@ -47,7 +47,7 @@ func startDev(t *testing.T) (data string, r ready) {
 	}
 	data = filepath.Join(dir, "data")
 	cmd := exec.Command("avouch", "dev", "--dir", data, "--listen", "127.0.0.1:0", "--json")
-	cmd.Env = append(os.Environ(), "AVOUCH_KEYS_PER_OWNER=7")
+	cmd.Env = append(os.Environ(), "AVOUCH_KEYS_PER_OWNER=7", "AVOUCH_VAULT_NETWORKS=127.0.0.1/32")
 	log, err := os.Create(filepath.Join(dir, "log"))
 	if err != nil {
 		t.Fatal(err)
@@ -71,6 +71,9 @@ func startDev(t *testing.T) (data string, r ready) {
 		if err := cmd.Wait(); err != nil {
 			said, _ := os.ReadFile(log.Name())
 			t.Errorf("avouch dev ended with %v: %s", err, said)
+		}
+		if said, _ := os.ReadFile(log.Name()); t.Failed() { // a script shows what a command was answered, and not why
+			t.Logf("the end of the log of avouch dev: %s", said[max(0, len(said)-64<<10):])
 		}
 		late.Stop()
 		log.Close()

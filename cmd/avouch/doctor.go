@@ -62,6 +62,7 @@ func (c *doctorCmd) Run(ctx context.Context, g *globals) error {
 		_, err := keyring.LoadPlatform(secret.String{}, c.PlatformKeyFile)
 		found = append(found, verdict("platform key", err, "readable by its owner alone"))
 	}
+	found = append(found, c.wraps(ctx, g.Now())...)
 	found = append(found, c.people()...)
 	if c.KeyStore != "" {
 		found = append(found, disk("disk of the key store", c.KeyStore))
@@ -77,6 +78,28 @@ func (c *doctorCmd) Run(ctx context.Context, g *globals) error {
 		return &exit{code: exitFalse}
 	}
 	return nil
+}
+
+// wraps looks at what wraps the keys: whether it answers, fits the key store, and is not too old. That it is old keeps nothing from working.
+func (c *doctorCmd) wraps(ctx context.Context, now time.Time) []diagnosis {
+	const what = "what wraps the keys"
+	cfg, err := environment()
+	if err != nil {
+		return []diagnosis{verdict(what, err, "")}
+	}
+	keys := cfg.Keys()
+	keys.PlatformKeyFile, keys.KeyStore = c.PlatformKeyFile, c.KeyStore
+	if keys.KMS.Local() && keys.PlatformKeyFile == "" && keys.PlatformKey.IsZero() {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, 15*time.Second)
+	defer cancel()
+	d, since, err := keys.Examine(ctx)
+	found := verdict(what, err, fmt.Sprintf("version %d of %s", d.Version, d.KeyID))
+	if err == nil && !since.IsZero() && now.Sub(since) >= server.RotateAfter {
+		found.Advice, found.Detail = true, found.Detail+fmt.Sprintf(" is %d days old: rotate it every 90, as docs/keyring.md says", int(now.Sub(since).Hours()/24))
+	}
+	return []diagnosis{found}
 }
 
 func tell(out io.Writer, f diagnosis, asJSON bool) error {
@@ -138,7 +161,7 @@ func judge(h tenantdb.Health) []diagnosis {
 		well("partitions", h.MonthsAhead >= 2, fmt.Sprintf("the log has its partitions for %d months to come", h.MonthsAhead),
 			fmt.Sprintf("the log has partitions for %d months to come only; a server makes them at start and every six hours: is one running?", h.MonthsAhead)),
 		well("default partition", !h.InDefault, "empty", "entries lie in it: a month's partition was missing. Move them with the owner's help before that month is made."),
-		well("clock", h.Skew.Abs() <= 500*time.Millisecond, fmt.Sprintf("%s from the database's", h.Skew.Abs().Round(time.Millisecond)),
+		well("clock", h.Skew.Abs() <= tenantdb.MostSkew, fmt.Sprintf("%s from the database's", h.Skew.Abs().Round(time.Millisecond)),
 			fmt.Sprintf("%s from the database's; servers refuse to be ready above 500ms. Run an NTP client on both.", h.Skew.Round(time.Millisecond))),
 		well("snapshots", h.OldSnapshot < time.Minute, fmt.Sprintf("the oldest is %s old", h.OldSnapshot.Round(time.Second)),
 			fmt.Sprintf("one is %s old: a long transaction keeps old versions of the log's heads and slows every append. Find it in pg_stat_activity.", h.OldSnapshot.Round(time.Second))),

@@ -40,6 +40,18 @@ func (e *exit) Error() string {
 // Unwrap is the cause.
 func (e *exit) Unwrap() error { return e.err }
 
+// advised is an error with what to do about it, where a command knows that better than the error's kind tells.
+type advised struct {
+	err    error
+	remedy string
+}
+
+// Error is what is said.
+func (a *advised) Error() string { return a.err.Error() }
+
+// Unwrap is the cause.
+func (a *advised) Unwrap() error { return a.err }
+
 func lacks(format string, args ...any) error { return &exit{exitLacks, fmt.Errorf(format, args...)} }
 
 func misused(format string, args ...any) error { return &exit{exitUsage, fmt.Errorf(format, args...)} }
@@ -63,7 +75,7 @@ func codeOf(err error) int {
 	switch p.Kind {
 	case problem.Invalid:
 		return exitUsage
-	case problem.Denied, problem.Missing, problem.Conflict:
+	case problem.Denied, problem.TenantKey, problem.Missing, problem.Conflict:
 		return exitFalse
 	}
 	return exitLacks
@@ -97,7 +109,13 @@ func reportWords(to io.Writer, err error) {
 		for _, f := range p.Fields {
 			fmt.Fprintf(to, "  %s: %s\n", clean(f.Location), clean(f.Message))
 		}
-		fmt.Fprintf(to, "What to do: %s\n", clean(remedy(p)))
+		says, a := remedy(p), (*advised)(nil)
+		if errors.As(err, &a) {
+			says = a.remedy
+		}
+		if says != "" {
+			fmt.Fprintf(to, "What to do: %s\n", clean(says))
+		}
 		if p.RequestID != "" {
 			fmt.Fprintf(to, "Request id: %s\n", clean(p.RequestID))
 		}
@@ -114,7 +132,7 @@ func reportWords(to io.Writer, err error) {
 
 // plainly says what the reader of the command line finds wrong, in words of ours.
 func plainly(says string) string {
-	says = strings.Replace(says, `must be one of "",`, "must be one of ", 1) // the empty one stands for no flag
+	says = choices(says)
 	if flag, ok := strings.CutSuffix(says, `: expected string value but got "EOL" (<EOL>)`); ok {
 		return flag + " needs a value"
 	}
@@ -124,11 +142,17 @@ func plainly(says string) string {
 	return operations().ReplaceAllString(says, "$1")
 }
 
+// choices leaves out the empty one of those that a flag has, which stands for no flag.
+func choices(says string) string {
+	return strings.Replace(says, `must be one of "",`, "must be one of ", 1)
+}
+
 // operations matches the names of operations that errors carry, which say nothing to who only runs the program:
 // "server.Open: ". They stand at the beginning or behind another part.
 func operations() *regexp.Regexp { return regexp.MustCompile(`(^|: )(?:[a-z]+\.[A-Z][A-Za-z]*: )+`) }
 
-// remedy says what to do about a problem, to somebody who has a command line before them.
+// remedy says what to do about a problem, to somebody who has a command line before them. It is empty where the detail says all that there
+// is to be said: what conflicts is another thing each time, and so is what to do about it.
 func remedy(p *client.Problem) string {
 	if !p.Known {
 		return "Check that AVOUCH_URL is an Avouch server's, and what stands between: a proxy may have answered."
@@ -141,11 +165,12 @@ func remedy(p *client.Problem) string {
 	case problem.Invalid:
 		return "Correct what is named; sent unchanged it fails again."
 	case problem.Unauthenticated:
-		return "Check AVOUCH_API_KEY: the key may be mistyped, expired or revoked, or of another installation than AVOUCH_URL."
-	case problem.Denied:
-		return "Use a key that may do this, or ask an owner of the organisation for one."
-	case problem.Conflict:
-		return "Look at it as it is now, and decide again."
+		return unproved(p.Whose)
+	case problem.Denied, problem.Conflict:
+		if p.RetryAfter > 0 {
+			return later
+		}
+		return refused(p)
 	case problem.TooMany:
 		if p.RetryAfter == 0 { // no time at which it could be sent again
 			return "Use another key, or wait if what is spent begins anew."
@@ -159,12 +184,44 @@ func remedy(p *client.Problem) string {
 	return p.Kind.Page().Remedy
 }
 
+// unproved says what to do about a credential that is not taken.
+func unproved(whose string) string {
+	switch whose {
+	case asPerson:
+		return "Sign in again, or get another access token: one is good for fifteen minutes, and ends with its session."
+	case asAgent:
+		return "Give the agent another token, which its organisation issues with avouch agents token."
+	}
+	return "Check AVOUCH_API_KEY: the key may be mistyped, expired or revoked, or of another installation than AVOUCH_URL."
+}
+
+const proveAgain = "Prove yourself again"
+
+// ofPeople reports whether a refusal is of what only people do who have signed in, or have proved themselves a moment ago.
+func ofPeople(p *client.Problem) bool {
+	return strings.HasPrefix(p.Detail, proveAgain) || strings.Contains(p.Detail, "signed in")
+}
+
+func refused(p *client.Problem) string {
+	switch {
+	case p.Kind == problem.Conflict && p.Detail == "":
+		return "Look at it as it is now, and decide again."
+	case p.Kind == problem.Conflict:
+		return ""
+	case strings.HasPrefix(p.Detail, proveAgain):
+		return "Prove yourself with POST /api/v1/session/prove, or sign in again; the same access token goes on after the former."
+	case ofPeople(p) && p.Whose != asPerson:
+		return "Sign in as a person who may do this, and put the access token into AVOUCH_ACCESS_TOKEN."
+	}
+	return "Ask an owner of the organisation, or use a credential that may do this."
+}
+
 func reportJSON(to io.Writer, err error, code int) {
 	out := struct {
 		Error string          `json:"error"`
 		Exit  int             `json:"exit_code"`
 		Was   *client.Problem `json:"problem,omitempty"`
-	}{err.Error(), code, nil}
+	}{choices(err.Error()), code, nil}
 	errors.As(err, &out.Was)
 	b, fault := json.Marshal(out)
 	if fault != nil {

@@ -78,6 +78,29 @@ Request id: r1
 			t.Errorf("%s does not say when: %q", kind, says)
 		}
 	}
+	for _, c := range []struct {
+		p    client.Problem
+		want string // "-" is no line
+	}{
+		{client.Problem{Kind: problem.Conflict, Detail: "The request is approved: there is nothing to decide."}, "-"},
+		{client.Problem{Kind: problem.Conflict, Detail: "This Idempotency-Key was used for another request. Use a new one."}, "-"},
+		{client.Problem{Kind: problem.Conflict, Detail: "A request with this Idempotency-Key is still running.", RetryAfter: 2 * time.Second}, "Try again in"},
+		{client.Problem{Kind: problem.Conflict}, "Look at it"},
+		{client.Problem{Kind: problem.Denied, Detail: "Only an owner who has signed in can do this.", Whose: asKey}, "AVOUCH_ACCESS_TOKEN"},
+		{client.Problem{Kind: problem.Denied, Detail: "Only an owner who has signed in can do this.", Whose: asPerson}, "Ask an owner"},
+		{client.Problem{Kind: problem.Denied, Detail: "Prove yourself again: it is long ago.", Whose: asPerson}, "/session/prove"},
+		{client.Problem{Kind: problem.Unauthenticated, Whose: asKey}, "Check AVOUCH_API_KEY"},
+		{client.Problem{Kind: problem.Unauthenticated, Whose: asPerson}, "fifteen minutes"},
+		{client.Problem{Kind: problem.Unauthenticated, Whose: asAgent}, "avouch agents token"},
+	} {
+		c.p.Known, c.p.Title = true, "T"
+		var b bytes.Buffer
+		report(&b, &c.p, false)
+		_, todo, there := strings.Cut(b.String(), "\nWhat to do: ")
+		if there == (c.want == "-") || there && !strings.Contains(todo, c.want) {
+			t.Errorf("%+v: %s", c.p, b.String())
+		}
+	}
 	if says := remedy(&client.Problem{Kind: problem.TooMany, Known: true}); strings.Contains(says, "Try again") {
 		t.Errorf("of what has no time at which it works again: %q", says)
 	}

@@ -190,7 +190,7 @@ func (c *keysVerify) Run(ctx context.Context, g *globals) error {
 		}
 		defer f.Close()
 		in = f
-	} else if c.KeyFile == "-" {
+	} else if c.readsInput() {
 		return misused("the key to verify and yours cannot both come from standard input")
 	}
 	presented, err := readSecret(in, c.Source)

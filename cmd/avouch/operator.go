@@ -106,13 +106,6 @@ func (c *orgsResume) Run(ctx context.Context, g *globals) error {
 	})
 }
 
-// keyringCmd is `avouch keyring`.
-type keyringCmd struct {
-	Revoke keyringRevoke `cmd:"" help:"Revoke a key that signs tokens, in an emergency."`
-	Renew  keyringRenew  `cmd:"" help:"Replace the secret that an organisation's API keys are digested with."`
-	Shred  keyringShred  `cmd:"" help:"End all API keys of an organisation for good, in backups too."`
-}
-
 // keyringRenew is `avouch keyring renew`.
 type keyringRenew struct {
 	operatorName `embed:""`
@@ -164,7 +157,7 @@ func (c *keyringShred) Run(ctx context.Context, g *globals) error {
 			return refusal(err)
 		}
 		return g.done(map[string]any{"tenant_id": c.Tenant, "revoked": revoked, "status": "shredded"},
-			fmt.Sprintf("%d keys are revoked, and the secret that they were digested with is destroyed.", revoked))
+			plural(revoked, "key is", "keys are")+" revoked, and the secret that such were digested with is destroyed.")
 	})
 }
 
@@ -240,7 +233,7 @@ func refusal(err error) error {
 	switch p.Kind {
 	case problem.Invalid:
 		return &exit{exitUsage, errors.New(p.Detail)}
-	case problem.Denied, problem.Missing, problem.Conflict:
+	case problem.Denied, problem.Missing, problem.Conflict, problem.TenantKey:
 		return &exit{exitFalse, errors.New(p.Detail)}
 	}
 	return &exit{exitLacks, err}

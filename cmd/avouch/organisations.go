@@ -21,6 +21,7 @@ type orgsCmd struct {
 	Restore orgsRestore `cmd:"" help:"Bring back one that was deleted. For the operator."`
 	Region  orgsRegion  `cmd:"" help:"Say in which region one is. For the operator."`
 	Invite  orgsInvite  `cmd:"" name:"invite-owner" help:"Invite an owner of an organisation that has lost its own. For the operator."`
+	KMS     orgsKMS     `cmd:"" name:"kms" help:"The key management that an organisation keeps its keys under."`
 	Key     orgsKey     `cmd:"" help:"Make an owner key for an organisation that has lost its own. For the operator."`
 }
 
@@ -140,7 +141,7 @@ func (c *orgsCreate) Run(ctx context.Context, g *globals) error {
 	if c.OwnerName != "" && c.Owner == "" {
 		return misused("--owner-name is the name of whom --owner invites: give that too")
 	}
-	nobody, err := (&remote{URL: c.URL}).connect(secret.String{})
+	nobody, err := (&remote{URL: c.URL}).connect(secret.String{}, "", 0)
 	if err != nil {
 		return err
 	}

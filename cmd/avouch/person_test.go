@@ -28,7 +28,8 @@ func joins(ts *testscript.TestScript, _ bool, args []string) {
 			continue
 		}
 		step, cookie := answered(ts, "/api/v1/join", status, said, cookies)
-		ts.Setenv(args[0], finish(ts, args[1], step, cookie))
+		_, cookie = finish(ts, args[1], step, cookie)
+		ts.Setenv(args[0], cookie)
 		return
 	}
 }
@@ -36,10 +37,19 @@ func joins(ts *testscript.TestScript, _ bool, args []string) {
 // signs-in NAME ADDRESS PASSWORD: somebody signs in, and is known by a name from then on.
 func signsInAs(ts *testscript.TestScript, _ bool, args []string) {
 	step, cookie := post(ts, "/api/v1/sign-in", map[string]any{"address": args[1], "password": args[2]})
-	ts.Setenv(args[0], finish(ts, args[1], step, cookie))
+	_, cookie = finish(ts, args[1], step, cookie)
+	ts.Setenv(args[0], cookie)
 }
 
-// asks STATUS NAME METHOD PATH [BODY]: who has signed in gets an answer of this status.
+// gets-token NAME ADDRESS PASSWORD: a program of somebody's signs in. Its access token is in a variable, and its person's id in NAME_ID.
+func getsToken(ts *testscript.TestScript, _ bool, args []string) {
+	step, _ := post(ts, "/api/v1/sign-in", map[string]any{"address": args[1], "password": args[2], "kind": "program"})
+	step, _ = finish(ts, args[1], step, "")
+	ts.Setenv(args[0], step["access_token"].(string))
+	ts.Setenv(args[0]+"_ID", step["person_id"].(string))
+}
+
+// asks STATUS NAME METHOD PATH [BODY [VARIABLE FIELD]]: who has signed in gets an answer of this status, of which a field is kept.
 func asks(ts *testscript.TestScript, _ bool, args []string) {
 	var body io.Reader
 	if len(args) > 4 {
@@ -48,6 +58,11 @@ func asks(ts *testscript.TestScript, _ bool, args []string) {
 	status, said, _ := browse(ts, args[2], args[3], args[1], body)
 	if strconv.Itoa(status) != args[0] {
 		ts.Fatalf("%s %s: %d: %s", args[2], args[3], status, said)
+	}
+	if len(args) > 6 {
+		var answer map[string]any
+		ts.Check(json.Unmarshal(said, &answer))
+		ts.Setenv(args[5], answer[args[6]].(string))
 	}
 }
 
@@ -91,7 +106,7 @@ func answered(ts *testscript.TestScript, path string, status int, said []byte, c
 }
 
 // finish goes on with a sign-in until there is a session: by codes that are mailed, which a first sign-in sets up.
-func finish(ts *testscript.TestScript, address string, step map[string]any, cookie string) string {
+func finish(ts *testscript.TestScript, address string, step map[string]any, cookie string) (map[string]any, string) {
 	const on, code = "/api/v1/sign-in/continue", `\b([0-9]{6})\b`
 	attempt := step["attempt"]
 	seen := shown(ts, address, code)
@@ -105,10 +120,10 @@ func finish(ts *testscript.TestScript, address string, step map[string]any, cook
 		post(ts, on, map[string]any{"attempt": attempt, "do": "ask", "factor": factor})
 		step, cookie = post(ts, on, map[string]any{"attempt": attempt, "do": "prove", "factor": factor, "code": mailed(ts, address, code, seen...)})
 	}
-	if step["state"] != "signed_in" || cookie == "" {
+	if step["state"] != "signed_in" || (cookie == "") == (step["access_token"] == nil) {
 		ts.Fatalf("it ends at %v", step["state"])
 	}
-	return cookie
+	return step, cookie
 }
 
 // mailed waits until a mail to an address shows what was not seen before.

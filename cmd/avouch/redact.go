@@ -7,9 +7,9 @@ import (
 	"slices"
 )
 
-// secrets matches what holds a key or a token, or a piece of one, whatever stands before and behind it. A key's id and hint,
-// avk_live_<id>_...<end>, hold nothing secret.
-var secrets = regexp.MustCompile(`av[a-z]_(?:live|test)_\w{13,}|eyJ[\w-]+\.eyJ[\w-]+(?:\.[\w-]*)*`)
+// secrets matches what holds a key or a token, or a piece of one, whatever stands before and behind it, and the addresses in which
+// the seeds of one-time codes travel. A key's id and hint, avk_live_<id>_...<end>, hold nothing secret.
+var secrets = regexp.MustCompile(`av[a-z]_(?:live|test)_\w{13,}|eyJ[\w-]+\.eyJ[\w-]+(?:\.[\w-]*)*|(?i:otpauth(?:-migration)?://)[^\s/?"]+[/?][^\s"]*`)
 
 // redact blanks keys and tokens.
 func redact(s string) string { return secrets.ReplaceAllString(s, "[secret]") }
@@ -30,7 +30,7 @@ func (r redacted) Write(b []byte) (int, error) {
 // as part of an address.
 func noSecrets(args []string) error {
 	if slices.ContainsFunc(args, secrets.MatchString) {
-		return misused("a key or a token is no argument: everybody on this machine can see arguments, and shells keep them. " +
+		return misused("a key or a token is no argument, nor is the seed of one-time codes: everybody on this machine can see arguments, and shells keep them. " +
 			"If the one given was real, revoke it by its id: avouch keys list and avouch agents tokens show ids. " +
 			"Where one itself is asked for, send it to standard input, and give - as the argument")
 	}

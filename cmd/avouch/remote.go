@@ -12,6 +12,7 @@ import (
 	"runtime"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/avouch-dev/avouch/internal/client"
 	"github.com/avouch-dev/avouch/internal/secret"
@@ -19,50 +20,82 @@ import (
 
 // remote is what the commands that ask a server have in common.
 type remote struct {
-	URL     string `name:"url" env:"AVOUCH_URL" placeholder:"URL" help:"The server: https://host, or http://127.0.0.1:port on this machine."`
-	KeyFile string `name:"key-file" env:"AVOUCH_API_KEY_FILE" placeholder:"FILE" help:"File with the API key, instead of the variable AVOUCH_API_KEY; - is standard input."`
+	URL       string `name:"url" env:"AVOUCH_URL" placeholder:"URL" help:"The server: https://host, or http://127.0.0.1:port on this machine."`
+	KeyFile   string `name:"key-file" env:"AVOUCH_API_KEY_FILE" placeholder:"FILE" help:"File with the API key, instead of the variable AVOUCH_API_KEY; - is standard input."`
+	TokenFile string `name:"access-token-file" env:"AVOUCH_ACCESS_TOKEN_FILE" placeholder:"FILE" help:"File with a person's access token, instead of the variable AVOUCH_ACCESS_TOKEN; - is standard input."`
 }
 
-// client is a client with the caller's key.
+// The kinds of those who ask.
+const (
+	asPerson = "person"
+	asKey    = "key"
+	asAgent  = "agent"
+)
+
+// holder is one of those who may ask: the file of the credential, what that is, and the value of its variable, which is for no file.
+type holder struct{ as, file, what, value string }
+
+// holders are those whose credentials every command takes, the first of which counts.
+func (r *remote) holders(g *globals) []holder {
+	return []holder{{asPerson, r.TokenFile, "access token", g.Getenv("AVOUCH_ACCESS_TOKEN")}, {asKey, r.KeyFile, "key", g.Getenv("AVOUCH_API_KEY")}}
+}
+
+// readsInput reports whether the credential comes from standard input, which nothing else can then.
+func (r *remote) readsInput() bool { return r.KeyFile == "-" || r.TokenFile == "-" }
+
+// credentialOf is that of the first who has one, or an empty one.
+func credentialOf(g *globals, all []holder) (who holder, credential secret.String, err error) {
+	for _, who = range all {
+		credential = secret.Text(strings.TrimSpace(who.value))
+		if who.file != "" {
+			credential, err = credentialIn(g, who.file, who.what)
+		}
+		if err != nil || !credential.IsZero() {
+			return who, credential, err
+		}
+	}
+	return holder{}, secret.String{}, nil
+}
+
+// client is a client with the caller's credential.
 func (r *remote) client(g *globals) (*client.Client, error) {
-	key, err := r.key(g)
+	who, credential, err := credentialOf(g, r.holders(g))
 	if err != nil {
 		return nil, err
 	}
-	if key.IsZero() {
-		return nil, lacks("there is no API key. Put it into the variable AVOUCH_API_KEY, or into a file that --key-file names")
+	if credential.IsZero() {
+		return nil, lacks("there is no API key, and no person's access token. Put a key into the variable AVOUCH_API_KEY or into a file that --key-file names, or a token into AVOUCH_ACCESS_TOKEN or one that --access-token-file names")
 	}
-	return r.connect(key)
+	return r.connect(credential, who.as, 0)
 }
 
-// connect is a client with a given key, or with none.
-func (r *remote) connect(key secret.String) (*client.Client, error) {
+// connect is a client with a credential, and whose it is, or with none. It waits so long for an answer; 0 is as long as is usual.
+func (r *remote) connect(key secret.String, whose string, patience time.Duration) (*client.Client, error) {
 	if r.URL == "" {
 		return nil, lacks("AVOUCH_URL is not set. Give the server's address there or with --url; `avouch dev` starts one here, and prints its address")
 	}
-	return client.New(client.Config{URL: r.URL, Key: key, Agent: "avouch/" + thisBuild().Version})
+	return client.New(client.Config{URL: r.URL, Key: key, Whose: whose, Agent: "avouch/" + thisBuild().Version, Timeout: patience})
 }
 
-func (r *remote) key(g *globals) (secret.String, error) {
-	switch r.KeyFile {
-	case "":
-		return secret.Text(strings.TrimSpace(g.Getenv("AVOUCH_API_KEY"))), nil
-	case "-":
+// credentialIn reads a key or a token from a file that is its owner's alone, or from standard input.
+func credentialIn(g *globals, path, what string) (secret.String, error) {
+	if path == "-" {
 		return readSecret(g.In, "standard input")
 	}
-	f, err := os.Open(r.KeyFile)
+	name := "the " + what + " file"
+	f, err := os.Open(path)
 	if err != nil {
-		return secret.String{}, lacks("the key file cannot be read: %w", err)
+		return secret.String{}, lacks("%s cannot be read: %w", name, err)
 	}
 	defer f.Close()
 	info, err := f.Stat()
 	if err != nil {
-		return secret.String{}, lacks("the key file cannot be read: %w", err)
+		return secret.String{}, lacks("%s cannot be read: %w", name, err)
 	}
 	if mode := info.Mode(); runtime.GOOS != "windows" && mode.IsRegular() && mode.Perm()&0o077 != 0 {
-		return secret.String{}, lacks("the key file is open to others (mode %04o): chmod 600 %s, and make a new key if somebody may have read it", mode.Perm(), r.KeyFile)
+		return secret.String{}, lacks("%s is open to others (mode %04o): chmod 600 %s, and make a new %s if somebody may have read it", name, mode.Perm(), path, what)
 	}
-	return readSecret(f, "the key file")
+	return readSecret(f, name)
 }
 
 // readSecret reads a key or a token that stands alone.
@@ -127,6 +160,10 @@ func list[T any](ctx context.Context, g *globals, r *remote, most int, call clie
 	if err != nil {
 		return err
 	}
+	return listOf(ctx, g, c, most, call, field, t, row)
+}
+
+func listOf[T any](ctx context.Context, g *globals, c *client.Client, most int, call client.Call, field string, t table, row func(T) []cell) error {
 	n := 0
 	more, err := pages(ctx, c, most, call, field, func(raw json.RawMessage) error {
 		n++

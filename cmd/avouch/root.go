@@ -33,6 +33,7 @@ type root struct {
 	Audit    auditCmd    `cmd:"" group:"proof" help:"Read, check and export the log."`
 	Trace    traceCmd    `cmd:"" group:"proof" help:"Show everything that one request did."`
 	Keys     keysCmd     `cmd:"" group:"account" help:"API keys of your organisation and its services."`
+	Vault    vaultCmd    `cmd:"" group:"account" help:"Secrets that people and agents use without seeing them."`
 	PG       pgCmd       `cmd:"" name:"pg" group:"own" help:"API keys in your own PostgreSQL, for PostgREST and Supabase."`
 	Orgs     orgsCmd     `cmd:"" name:"organisations" group:"account" help:"Your organisation, and new ones."`
 	VersionC versionCmd  `cmd:"" name:"version" group:"program" help:"Say which build this is."`
@@ -52,7 +53,7 @@ type globals struct {
 
 const about = `Registers agents, verifies their tokens, and proves from a tamper-evident log what they did.
 
-The commands under "Agents" and "Your organisation", and audit tail and trace, ask the server at AVOUCH_URL with the key in AVOUCH_API_KEY. Keys and tokens are never arguments: those are for all to see on this machine.
+The commands under "Agents" and "Your organisation", and audit tail and trace, ask the server at AVOUCH_URL with the key in AVOUCH_API_KEY, or as the person whose access token is in AVOUCH_ACCESS_TOKEN, which comes first. Keys, tokens and seeds are never arguments: those are for all to see on this machine.
 
 Every flag can be set by a variable: --limit of "avouch agents list" by AVOUCH_AGENTS_LIST_LIMIT, and flags whose help names a variable by that one.
 

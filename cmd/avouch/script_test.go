@@ -49,7 +49,7 @@ func TestScripts(t *testing.T) {
 func commands() map[string]func(*testscript.TestScript, bool, []string) {
 	return map[string]func(*testscript.TestScript, bool, []string){
 		"exits": exits, "mode": mode, "spoil": spoil, "pack": pack, "save": save, "field": field, "until": until, "raise": raise, "inbox": inbox,
-		"joins": joins, "signs-in": signsInAs, "asks": asks,
+		"joins": joins, "signs-in": signsInAs, "asks": asks, "gets-token": getsToken, "vault": vaultKeeps, "echoes": echoes,
 	}
 }
 
@@ -133,15 +133,34 @@ func until(ts *testscript.TestScript, _ bool, args []string) {
 	ts.Fatalf("%s does not say %s", args[0], args[1])
 }
 
-// raise KIND SUBJECT DETAIL: an incident of the installation is open.
-func raise(ts *testscript.TestScript, _ bool, args []string) {
+// operating is what an operator's command works on.
+func operating(ts *testscript.TestScript) *server.Server {
 	s, err := server.Operate(context.Background(), server.Config{
 		DatabaseURL: ts.Getenv("DATABASE_URL"), PlatformKeyFile: ts.Getenv("PLATFORM_KEY_FILE"), KeyStore: ts.Getenv("KEY_STORE"), PublicURL: ts.Getenv("AVOUCH_URL"),
 	}, slog.New(slog.DiscardHandler))
 	ts.Check(err)
+	return s
+}
+
+// raise KIND SUBJECT DETAIL: an incident of the installation is open.
+func raise(ts *testscript.TestScript, _ bool, args []string) {
+	s := operating(ts)
 	defer s.Close()
-	_, err = s.Incident.Raise(context.Background(), tenantdb.System(tenantdb.Platform, "test"), args[0], args[1], args[2])
+	_, err := s.Incident.Raise(context.Background(), tenantdb.System(tenantdb.Platform, "test"), args[0], args[1], args[2])
 	ts.Check(err)
+}
+
+// spoils TENANT: the sealed contact of an organisation is damaged.
+func spoils(ts *testscript.TestScript, _ bool, args []string) {
+	s := operating(ts)
+	defer s.Close()
+	t, err := tenantdb.ParseTenantID(args[0])
+	ts.Check(err)
+	ctx := context.Background()
+	ts.Check(s.DB.Change(ctx, tenantdb.System(t, "test"), func(tx *tenantdb.Tx) (audit.Event, error) {
+		_, err := tx.Exec(ctx, `UPDATE avouch.organisation SET contact = set_byte(contact, 30, get_byte(contact, 30) # 1) WHERE tenant_id = $1`, t)
+		return audit.Event{Type: "test.spoilt"}, err
+	}))
 }
 
 // inbox TEXT: the page of caught mail shows the text, at the latest in half a minute.

@@ -70,7 +70,12 @@ func wire() map[string]string {
 	key := `"key_id":"key-1","prefix":"avs_live","hint":"avs_live_key-1_...xyz","name":"Gateway","kind":"service","live":false,"status":"active","scopes":["verify"],
 		"resources":["mail.example"],"owners":[],"metadata":{},"monthly_quota":100000,"created_at":"` + at(-2*time.Minute) + `","expires_at":"` + at(30*day) + `","disabled_at":null,"revoked_at":null,"version":1`
 	org := `"tenant_id":"tenant-1","name":"Example","contact_email":"","created_at":"` + at(-50*day) + `","token_lifetime_seconds":3600,"live_tokens":1000,"monthly_quota":null,"version":1`
+	kms := `{"kind":"transit","key_id":"transit/transit/avouch","set_by":"person:p","set_at":"` + at(-3*day) + `","open":true,"moving":false}`
 	return map[string]string{
+		"GET /api/v1/organisation/kms":        kms,
+		"PUT /api/v1/organisation/kms":        kms,
+		"POST /api/v1/organisation/kms/check": strings.Replace(kms, `"moving"`, `"why":"refused","since":"`+at(-time.Minute)+`","moving"`, 1),
+		"DELETE /api/v1/organisation/kms":     `{"kind":"platform","open":true,"moving":false}`,
 		"GET /api/v1/agents/agent-1":          agent,
 		"POST /api/v1/agents/agent-1/suspend": strings.Replace(agent, `"active"`, `"suspended"`, 1),
 		"POST /api/v1/agents/agent-1/revoke":  strings.Replace(agent, `"active"`, `"revoked"`, 1),

@@ -72,7 +72,7 @@ func (c *verifyCmd) Run(ctx context.Context, g *globals) error {
 
 func (c *verifyCmd) token(g *globals) (secret.String, error) {
 	switch token := strings.TrimSpace(g.Getenv("AGENT_TOKEN")); {
-	case c.Token == "-" && c.KeyFile == "-":
+	case c.Token == "-" && c.readsInput():
 		return secret.String{}, misused("the token and the key cannot both come from standard input")
 	case c.Token == "-":
 		return readSecret(g.In, "standard input")

@@ -21,7 +21,8 @@ import (
 // Config says whom to ask, and as whom.
 type Config struct {
 	URL     string        // of the server: https, or http on this machine
-	Key     secret.String // an API key or an agent's token; empty for what everyone may ask
+	Key     secret.String // an API key, or a token; empty for what everyone may ask
+	Whose   string        // it is, as the caller calls them: each Problem says so
 	Agent   string        // User-Agent
 	Timeout time.Duration // for one answer; 30 s if zero
 	Silence time.Duration // how long a stream or a download may be silent; 60 s if zero

@@ -70,6 +70,8 @@ type Problem struct {
 	RequestID  string          `json:"request_id,omitempty"`
 	Fields     []problem.Field `json:"errors,omitempty"`
 	RetryAfter time.Duration   `json:"-"`
+	// Whose credential was sent, as Config says.
+	Whose string `json:"-"`
 	// Known says that the document came from an Avouch server, as far as its form tells.
 	Known bool `json:"-"`
 }
@@ -90,7 +92,7 @@ func (p *Problem) Passing() bool {
 // problem reads the problem document of an answer. One that is none is described by its status alone: what a stranger
 // wrote is not shown.
 func (c *Client) problem(resp *http.Response) error {
-	p := &Problem{Status: resp.StatusCode, RequestID: resp.Header.Get("X-Request-Id")}
+	p := &Problem{Status: resp.StatusCode, Whose: c.cfg.Whose, RequestID: resp.Header.Get("X-Request-Id")}
 	if n, err := strconv.Atoi(resp.Header.Get("Retry-After")); err == nil && n >= 0 && n < 1<<20 {
 		p.RetryAfter = time.Duration(n) * time.Second
 	}

@@ -45,6 +45,9 @@ type Worker struct {
 // Timeout bounds one try.
 func (w *Worker) Timeout(*river.Job[Job]) time.Duration { return 2 * time.Minute }
 
+// whileClosed is after how long a mail of an organisation that is closed by its own key management is looked at again. It is no try.
+const whileClosed = 5 * time.Minute
+
 // Work sends one mail. Its errors are kept in the job's row, so they hold no personal data. What cannot succeed is not
 // tried again.
 func (w *Worker) Work(ctx context.Context, job *river.Job[Job]) error {
@@ -52,10 +55,16 @@ func (w *Worker) Work(ctx context.Context, job *river.Job[Job]) error {
 	if errors.Is(err, ErrNoSender) {
 		return err
 	}
+	if problem.Is(err, problem.TenantKey) {
+		return river.JobSnooze(whileClosed)
+	}
 	if err != nil {
 		return errors.New("mail: the sender could not be found: " + string(problem.Of(err).Kind))
 	}
 	to, data, err := w.Resolve(ctx, job.Args)
+	if problem.Is(err, problem.TenantKey) {
+		return river.JobSnooze(whileClosed)
+	}
 	if err != nil {
 		return errors.New("mail: the address and data could not be found: " + string(problem.Of(err).Kind))
 	}

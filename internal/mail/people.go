@@ -22,10 +22,16 @@ const (
 	RulesLowered        Template = "rules_lowered"        // RulesLoweredData
 	Ownership           Template = "ownership"            // OwnershipData
 	OrganisationDeleted Template = "organisation_deleted" // OrganisationDeletedData
+	DeletionAsked       Template = "deletion_asked"       // DeletionAskedData
+	DeletionEnded       Template = "deletion_ended"       // DeletionEndedData
 	GlassAsked          Template = "glass_asked"          // GlassData
 	GlassOpened         Template = "glass_opened"         // GlassData
 	GlassReview         Template = "glass_review"         // GlassReviewData
 	SSOConfigurerLeft   Template = "sso_configurer_left"  // SSOConfigurerLeftData
+	VaultRequested      Template = "vault_requested"      // VaultData
+	VaultExported       Template = "vault_exported"       // VaultData
+	VaultRedirected     Template = "vault_redirected"     // VaultData
+	KMSChanged          Template = "kms_changed"          // KMSChangedData
 )
 
 // InvitationData fills Invitation. It goes to an address that nobody has proved, at the word of whoever made the
@@ -68,6 +74,7 @@ type OwnershipData struct {
 	Organisation string
 	Person       string
 	Owner        bool // is one now, or is one no longer
+	Suspended    bool // is one still, and cannot act as one
 	By           string
 	When         string
 	URL          string // may be empty
@@ -76,9 +83,26 @@ type OwnershipData struct {
 // OrganisationDeletedData fills OrganisationDeleted.
 type OrganisationDeletedData struct {
 	Organisation string
+	Asked        string // who asked for it, and was confirmed by By; may be empty
 	By           string
 	When         string
-	Gone         string // when its keys are destroyed; may be empty
+	Gone         string // when its keys are destroyed
+}
+
+// DeletionAskedData fills DeletionAsked: an owner wants the organisation deleted, and another one must confirm it.
+type DeletionAskedData struct {
+	Organisation string
+	By           string
+	When         string
+	Lapses       string
+	URL          string // of how it is confirmed or withdrawn; may be empty
+}
+
+// DeletionEndedData fills DeletionEnded: what was asked for is not done.
+type DeletionEndedData struct {
+	Organisation string
+	By           string // who withdrew it; empty if it lapsed
+	When         string
 }
 
 // GlassData fills the mails about one use of break-glass.
@@ -109,6 +133,44 @@ type SSOConfigurerLeftData struct {
 	Organisation string
 	Connection   string
 	Person       string
+	When         string
+	URL          string // may be empty
+}
+
+// VaultData fills the mails about the vault: somebody asks for an item, has taken secrets out of it, or has one sent
+// elsewhere.
+type VaultData struct {
+	Organisation string
+	By           string      // what they are called; it begins sentences: "The API key nightly"
+	Who          string      // by what nobody else is called: an address, or a kind and an id
+	Items        []VaultItem // one at least
+	More         int         // how many there are beside
+	Request      string      // the id of what is asked for; of requests alone, and so is what follows
+	What         string      // what is asked for: "its codes"
+	Seed         bool        // whether the secret itself is asked for
+	For          string      // how long
+	Reason       string
+	When         string
+	URL          string // of the operation that the API has for it; may be empty
+}
+
+// VaultItem is an item of a vault.
+type VaultItem struct {
+	Name string
+	ID   string
+}
+
+// Count is how many items there are.
+func (d VaultData) Count() int { return len(d.Items) + d.More }
+
+// Item is the first.
+func (d VaultData) Item() VaultItem { return d.Items[0] }
+
+// KMSChangedData fills KMSChanged: an organisation's keys are under another key management than before, or it is reached in another way.
+type KMSChangedData struct {
+	Organisation string
+	What         string // a sentence
+	By           string
 	When         string
 	URL          string // may be empty
 }

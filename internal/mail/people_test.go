@@ -5,6 +5,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"unicode/utf8"
@@ -30,6 +31,7 @@ func samples() map[Template]any {
 		When: when, URL: home,
 	}
 	asked, opened := glass, glass
+	root := []VaultItem{{"AWS root", "01a2029e-0686-7f37-b0e5-671e55b4fb91"}}
 	asked.Opens = later
 	opened.By, opened.Until = "Grace Hopper", later
 	return map[Template]any{
@@ -45,7 +47,13 @@ func samples() map[Template]any {
 		},
 		Ownership:           OwnershipData{Organisation: acme, Person: "Grace Hopper", Owner: true, By: "Ada Lovelace", When: when, URL: home},
 		OrganisationDeleted: OrganisationDeletedData{Organisation: acme, By: "Ada Lovelace", When: when, Gone: later},
+		DeletionAsked:       DeletionAskedData{Organisation: acme, By: "Ada Lovelace", When: when, Lapses: later, URL: home},
+		DeletionEnded:       DeletionEndedData{Organisation: acme, By: "Grace Hopper", When: when},
 		GlassAsked:          asked, GlassOpened: opened, GlassReview: GlassReviewData{Organisation: acme, Person: "Ada Lovelace", When: when, URL: home},
+		VaultRequested:    VaultData{Organisation: acme, By: "Ada Lovelace", Who: "ada@acme.example", Items: root, Request: "01a2029e-0686-7f37-b0e5-671e55b4fb90", What: "its codes", For: "15 minutes", Reason: "Billing is on fire, ticket 4712", When: when, URL: home},
+		VaultExported:     VaultData{Organisation: acme, By: "Ada Lovelace", Who: "ada@acme.example", Items: root, When: when, URL: home},
+		VaultRedirected:   VaultData{Organisation: acme, By: "Ada Lovelace", Who: "ada@acme.example", Items: []VaultItem{{"GitHub token", "01a2029e-0686-7f37-b0e5-671e55b4fb92"}}, When: when, URL: home},
+		KMSChanged:        KMSChangedData{Organisation: acme, What: "Its keys are under the key of this installation alone.", By: "Ada Lovelace", When: when, URL: home},
 		SSOConfigurerLeft: SSOConfigurerLeftData{Organisation: acme, Connection: "Acme's Okta", Person: "Ada Lovelace", When: when, URL: home},
 	}
 }
@@ -58,18 +66,28 @@ func variants() map[string]struct {
 	all := samples()
 	lost, without := all[FactorChanged].(FactorChangedData), all[NewDevice].(SecurityData)
 	left, waits := all[Ownership].(OwnershipData), all[GlassAsked].(GlassData)
+	seed, many := all[VaultRequested].(VaultData), all[VaultExported].(VaultData)
+	seed.By, seed.Who, seed.What, seed.Seed, seed.URL = "The agent Robot", "agent 01a2029e-0686-7f37-b0e5-671e55b4fb94", "the seed itself", true, ""
+	many.Items, many.More = append(slices.Clone(many.Items), VaultItem{"GitHub <recovery>", "01a2029e-0686-7f37-b0e5-671e55b4fb93"}), 3
 	lost.Whose, without.Where, without.URL, left.Owner, waits.Opens = "Grace Hopper", "", "", false, ""
+	away := left
+	away.Suspended = true
 	return map[string]struct {
 		Template
 		Data any
 	}{
-		"factor_changed.another": {FactorChanged, lost},
-		"new_device.nowhere":     {NewDevice, without},
-		"ownership.left":         {Ownership, left},
-		"glass_asked.person":     {GlassAsked, waits},
-		"glass_review.week":      {GlassReview, GlassReviewData{Organisation: acme, Week: "2026-11-16", Uses: 2, URL: home}},
-		"glass_review.none":      {GlassReview, GlassReviewData{Organisation: acme, Week: "2026-11-16"}},
-		"invitation.system":      {Invitation, InvitationData{Organisation: acme, Link: "https://avouch.example/join#link=abc", Expires: later}},
+		"factor_changed.another":         {FactorChanged, lost},
+		"new_device.nowhere":             {NewDevice, without},
+		"ownership.left":                 {Ownership, left},
+		"ownership.suspended":            {Ownership, away},
+		"deletion_ended.lapsed":          {DeletionEnded, DeletionEndedData{Organisation: acme, When: when}},
+		"organisation_deleted.confirmed": {OrganisationDeleted, OrganisationDeletedData{Organisation: acme, Asked: "Grace Hopper", By: "Ada Lovelace", When: when, Gone: later}},
+		"glass_asked.person":             {GlassAsked, waits},
+		"glass_review.week":              {GlassReview, GlassReviewData{Organisation: acme, Week: "2026-11-16", Uses: 2, URL: home}},
+		"glass_review.none":              {GlassReview, GlassReviewData{Organisation: acme, Week: "2026-11-16"}},
+		"vault_requested.seed":           {VaultRequested, seed},
+		"vault_exported.many":            {VaultExported, many},
+		"invitation.system":              {Invitation, InvitationData{Organisation: acme, Link: "https://avouch.example/join#link=abc", Expires: later}},
 	}
 }
 

@@ -24,7 +24,7 @@ func Templates() []Template {
 	return []Template{
 		KeyLeaked, KeyExpiring, Incident, Invitation, Recover, RecoverDone, SignInCode, FactorChanged,
 		PasswordChanged, NewDevice, SessionReused, AddressChange, AddressChanged, RulesLowered, Ownership, OrganisationDeleted, GlassAsked,
-		GlassOpened, GlassReview, SSOConfigurerLeft,
+		DeletionAsked, DeletionEnded, GlassOpened, GlassReview, SSOConfigurerLeft, VaultRequested, VaultExported, VaultRedirected, KMSChanged,
 	}
 }
 

@@ -9,7 +9,7 @@ type Page struct {
 
 // Kinds are all kinds, by ascending status.
 func Kinds() []Kind {
-	return []Kind{Invalid, Unauthenticated, Denied, Missing, Conflict, TooMany, Internal, Unavailable}
+	return []Kind{Invalid, Unauthenticated, Denied, TenantKey, Missing, Conflict, TooMany, Internal, Unavailable}
 }
 
 // Title is the short name of a kind. It never varies between occurrences (RFC 9457, section 3.1.3).
@@ -30,6 +30,10 @@ func (k Kind) Page() Page {
 		return Page{"This is not allowed",
 			"It is known who asks, and that one may not do this: a scope, a role or an address is missing, or a policy forbids it. The refusal is recorded in the log of the organisation.",
 			"Ask an owner of the organisation for what `detail` names, and quote the request id."}
+	case TenantKey:
+		return Page{"Keys of an organisation are closed",
+			"The organisation keeps its keys under a key management of its own, and that does not open them now: it was told not to, or it cannot be reached. Until it does, nothing of the organisation can be read, decided or recorded, by anybody; others are not concerned. Nothing was done, and nothing is lost.",
+			"Allow the key again in the organisation's key management, or make it reachable, as the answer says. Everything works again within seconds, with no repair. If only the access to it has changed, the operator of the installation can take the new one, with `avouch organisations kms repair`."}
 	case Missing:
 		return Page{"There is no such thing",
 			"Nothing of that name exists in the caller's own organisation. Things of other organisations answer the same.",

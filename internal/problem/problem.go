@@ -16,14 +16,15 @@ type Kind string
 
 // The kinds. Each has a page at /problems/{kind}, which the `type` of a problem document names.
 const (
-	Invalid         Kind = "invalid"         // 400: the request cannot be understood or breaks a rule of its own
-	Unauthenticated Kind = "unauthenticated" // 401: no credential, or one that proves nothing
-	Denied          Kind = "denied"          // 403: known, and not allowed
-	Missing         Kind = "missing"         // 404: no such thing in the caller's own organisation
-	Conflict        Kind = "conflict"        // 409: it exists already, or has changed since it was read
-	TooMany         Kind = "too-many"        // 429: a limit or quota is spent
-	Unavailable     Kind = "unavailable"     // 503: cannot be decided or recorded now; nothing was done, unless Error.Uncertain
-	Internal        Kind = "internal"        // 500: our fault
+	Invalid         Kind = "invalid"                // 400: the request cannot be understood or breaks a rule of its own
+	Unauthenticated Kind = "unauthenticated"        // 401: no credential, or one that proves nothing
+	Denied          Kind = "denied"                 // 403: known, and not allowed
+	TenantKey       Kind = "tenant-key-unavailable" // 403: an organisation's own key management does not let its data be opened
+	Missing         Kind = "missing"                // 404: no such thing in the caller's own organisation
+	Conflict        Kind = "conflict"               // 409: it exists already, or has changed since it was read
+	TooMany         Kind = "too-many"               // 429: a limit or quota is spent
+	Unavailable     Kind = "unavailable"            // 503: cannot be decided or recorded now; nothing was done, unless Error.Uncertain
+	Internal        Kind = "internal"               // 500: our fault
 )
 
 // Error is a failure of a known kind. Detail is a sentence for the caller: it must hold no secret and no internal detail.
@@ -77,10 +78,39 @@ func Of(err error) *Error {
 		return nil
 	}
 	var e *Error
-	if errors.As(err, &e) {
+	if !errors.As(err, &e) {
+		e = New(Internal, "Something went wrong on our side. Quote the request id when you ask about it.").Because(err)
+	}
+	if e.Kind != TenantKey && errors.Is(err, errTenantKey) {
+		return tenantKeyIn(err)
+	}
+	return e
+}
+
+// errTenantKey stands for every error of the kind TenantKey. Whoever words a failure anew that came of it ("cannot be read now, try
+// again") knows less of its cause, and would send its reader looking in the wrong place.
+var errTenantKey = errors.New("tenant key")
+
+// tenantKeyIn finds the failure of that kind, in a tree of any form.
+func tenantKeyIn(err error) *Error {
+	if e, ok := err.(*Error); ok && e.Kind == TenantKey {
 		return e
 	}
-	return New(Internal, "Something went wrong on our side. Quote the request id when you ask about it.").Because(err)
+	var all []error
+	switch u := err.(type) {
+	case interface{ Unwrap() error }:
+		all = []error{u.Unwrap()}
+	case interface{ Unwrap() []error }:
+		all = u.Unwrap()
+	}
+	for _, inner := range all {
+		if inner != nil {
+			if e := tenantKeyIn(inner); e != nil {
+				return e
+			}
+		}
+	}
+	return nil
 }
 
 // Is reports whether err is a failure of kind k.
@@ -89,8 +119,10 @@ func Is(err error, k Kind) bool { e := Of(err); return e != nil && e.Kind == k }
 // errUncertain stands for every error that is Uncertain, so that errors.Is finds it in a tree of any form.
 var errUncertain = errors.New("outcome unknown")
 
-// Is serves Uncertain.
-func (e *Error) Is(target error) bool { return target == errUncertain && e.Uncertain }
+// Is serves Uncertain, and Of.
+func (e *Error) Is(target error) bool {
+	return target == errUncertain && e.Uncertain || target == errTenantKey && e.Kind == TenantKey
+}
 
 // Uncertain reports whether err, or anything that it came of, leaves open what was done.
 func Uncertain(err error) bool { return errors.Is(err, errUncertain) }
@@ -110,7 +142,7 @@ func (k Kind) Status() int {
 		return http.StatusBadRequest
 	case Unauthenticated:
 		return http.StatusUnauthorized
-	case Denied:
+	case Denied, TenantKey:
 		return http.StatusForbidden
 	case Missing:
 		return http.StatusNotFound

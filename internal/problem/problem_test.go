@@ -43,7 +43,9 @@ func TestEachKindHasItsOwnPageAndStatus(t *testing.T) {
 		if other, taken := titles[p.Title]; taken {
 			t.Errorf("%s and %s share a title", k, other)
 		}
-		if other, taken := statuses[k.Status()]; taken {
+		// An organisation's own doing is no fault of the server, which a 5xx would be taken for: by balancers that then leave it alone, and by
+		// services that let everybody in while they take us to be down.
+		if other, taken := statuses[k.Status()]; taken && !(k == TenantKey && other == Denied) {
 			t.Errorf("%s and %s share status %d", k, other, k.Status())
 		}
 		titles[p.Title], statuses[k.Status()] = k, k
@@ -110,5 +112,19 @@ func TestUncertainIsFoundAnywhere(t *testing.T) {
 		if Uncertain(err) {
 			t.Errorf("found in %v", err)
 		}
+	}
+}
+
+// TestTenantKeyIsFoundAnywhere: a room that words a failure anew must not hide that it came of an organisation's own key management.
+func TestTenantKeyIsFoundAnywhere(t *testing.T) {
+	t.Parallel()
+	closed := New(TenantKey, "Closed.")
+	for _, err := range []error{closed, fmt.Errorf("x: %w", closed), New(Unavailable, "Later.").Because(errors.Join(io.EOF, fmt.Errorf("y: %w", closed)))} {
+		if p := Of(err); p != closed || !Is(err, TenantKey) {
+			t.Errorf("%v is %+v", err, p)
+		}
+	}
+	if p := Of(New(Unavailable, "Later.").Because(io.EOF)); p.Kind != Unavailable {
+		t.Errorf("%+v", p)
 	}
 }

@@ -159,6 +159,9 @@ func (r *Room) Remove(ctx context.Context, c tenantdb.Caller, f ID) error {
 		if required && !slices.ContainsFunc(rest, func(o stored) bool { return !o.Reset && permitted(kinds, o.Kind, o.Hardware) }) {
 			return audit.Event{}, problem.New(problem.Conflict, "The rules of your organisation want a factor, and this is the last that they allow. Add another first.")
 		}
+		if err := r.keepsWayIn(ctx, &tx.ReadTx, p.ID, rest, kinds); err != nil {
+			return audit.Event{}, err
+		}
 		if err := removeFactor(ctx, tx, f); err != nil {
 			return audit.Event{}, err
 		}

@@ -30,6 +30,8 @@
 //     owners, and leaves a code to the member's own address that is good for enrolling only: TestReset. Who comes
 //     by a provider whose word counts proves it in the session: server.TestResetOfWhoComesByAProvider. Who leaves takes all
 //     along: TestEnd.
+//     The only owner of an organisation is not left with codes of its own vault alone, which they would have to be signed in to get:
+//     TestMarks, server.TestFactorBesideTheVault, server.TestSeedOfWhatIsEnrolled.
 //  11. Only people have factors, over HTTP too: TestRoutes, TestWhatIsNoFactor. Codes that people type back are read as they
 //     mean them: FuzzRecoveryCode.
 //

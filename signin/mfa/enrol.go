@@ -17,10 +17,10 @@ import (
 
 	"github.com/avouch-dev/avouch/audit"
 	"github.com/avouch-dev/avouch/internal/id"
+	"github.com/avouch-dev/avouch/internal/otp"
 	"github.com/avouch-dev/avouch/internal/problem"
 	"github.com/avouch-dev/avouch/internal/secret"
 	"github.com/avouch-dev/avouch/internal/sms"
-	"github.com/avouch-dev/avouch/signin/mfa/otp"
 	"github.com/avouch-dev/avouch/tenantdb"
 )
 
@@ -316,6 +316,9 @@ func (r *Room) Confirm(ctx context.Context, c tenantdb.Caller, f ID, answer Conf
 	if err == nil {
 		n.sealed, err = r.seal(ctx, c.Tenant(), p.ID, f, e.Details)
 	}
+	if err == nil && e.Kind == TOTP {
+		n.mark, err = r.cfg.Ring.SeedMark(ctx, c.Tenant(), e.Details.Seed)
+	}
 	if err == nil {
 		err = r.cfg.DB.Change(ctx, c, func(tx *tenantdb.Tx) (audit.Event, error) { return r.add(ctx, tx, c, e, n, proof) })
 	}
@@ -366,6 +369,11 @@ func (r *Room) add(ctx context.Context, tx *tenantdb.Tx, c tenantdb.Caller, e en
 	}
 	if !permitted(kinds, n.Kind, n.Hardware) {
 		return audit.Event{}, problem.New(problem.Denied, "The rules of your organisation want a hardware key of a maker that this installation trusts, and this passkey proves none.")
+	}
+	if n.Kind == TOTP {
+		if err := r.keepsWayIn(ctx, &tx.ReadTx, e.Person, append(slices.Clone(all), n), kinds); err != nil {
+			return audit.Event{}, err
+		}
 	}
 	there, err := endEnrolment(ctx, tx, e)
 	if err != nil {

@@ -42,6 +42,7 @@ type stored struct {
 	details details
 	counter int64
 	sealed  []byte
+	mark    []byte // keyring.Ring.SeedMark of its seed
 }
 
 // load reads a person's factors, the oldest first. One that does not open is an error: nobody signs in beside it.

@@ -16,10 +16,10 @@ import (
 
 	"github.com/avouch-dev/avouch/audit"
 	"github.com/avouch-dev/avouch/internal/mail"
+	"github.com/avouch-dev/avouch/internal/otp"
 	"github.com/avouch-dev/avouch/internal/problem"
 	"github.com/avouch-dev/avouch/internal/secret"
 	"github.com/avouch-dev/avouch/internal/sms"
-	"github.com/avouch-dev/avouch/signin/mfa/otp"
 	"github.com/avouch-dev/avouch/tenantdb"
 	"github.com/avouch-dev/avouch/tenantdb/doortest"
 )

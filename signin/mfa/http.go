@@ -28,13 +28,14 @@ func (r *Room) Routes(api *web.API[tenantdb.Caller]) {
 	resend.Fails = map[int]string{http.StatusTooManyRequests: "A code was sent less than a minute ago, or too many were"}
 	web.Handle(api, resend, r.resendOverHTTP)
 	confirm := op("confirm-factor", http.MethodPost, "/factors/{id}/confirm", "Confirm a factor", "With a code of it, or with what the authenticator answered. From then on it is asked for at sign-in. Five wrong answers end the enrolment.")
-	confirm.Fails = map[int]string{http.StatusForbidden: again, http.StatusNotFound: "It was confirmed before, has expired, or too many answers were wrong"}
+	const alone = "the only owner would be left with codes of the organisation's own vault, who must be signed in to get one"
+	confirm.Fails = map[int]string{http.StatusForbidden: again, http.StatusConflict: "You have as many factors as there can be; or " + alone, http.StatusNotFound: "It was confirmed before, has expired, or too many answers were wrong"}
 	web.Handle(api, confirm, r.confirmOverHTTP)
 	update := op("rename-factor", http.MethodPatch, "/factors/{id}", "Give a factor another name", "`If-Match` is needed.")
 	update.Fails = map[int]string{http.StatusPreconditionFailed: "It is not the version any more that If-Match names: read it again"}
 	web.Handle(api, update, r.renameOverHTTP)
 	remove := op("remove-factor", http.MethodDelete, "/factors/{id}", "Remove a factor", "With the last one go the recovery codes.")
-	remove.Fails = map[int]string{http.StatusForbidden: again, http.StatusConflict: "The rules want a factor, and it is the last that they allow"}
+	remove.Fails = map[int]string{http.StatusForbidden: again, http.StatusConflict: "The rules want a factor, and it is the last that they allow; or " + alone}
 	web.Handle(api, remove, r.removeOverHTTP)
 	codes := op("make-recovery-codes", http.MethodPost, "/recovery-codes", "Make recovery codes", "Ten, each for one sign-in without a factor. They are in the answer, and nowhere else: they are shown once. The ones before work no longer.")
 	codes.Status, codes.Fails = http.StatusCreated, map[int]string{http.StatusForbidden: again, http.StatusConflict: "You have no factor that they could stand in for"}

@@ -11,9 +11,9 @@ import (
 	"time"
 
 	"github.com/avouch-dev/avouch/audit"
+	"github.com/avouch-dev/avouch/internal/otp"
 	"github.com/avouch-dev/avouch/internal/problem"
 	"github.com/avouch-dev/avouch/internal/secret"
-	"github.com/avouch-dev/avouch/signin/mfa/otp"
 	"github.com/avouch-dev/avouch/tenantdb"
 )
 
@@ -128,8 +128,11 @@ func (r *Room) proveCode(ctx context.Context, tx *tenantdb.Tx, a Answer, usable 
 	now := r.instant()
 	if f.Kind == TOTP {
 		step, ok := matchTOTP(f.details.Seed, clean(a.Code), now, f.counter)
-		if ok {
-			ok, err = useStep(ctx, tx, f.ID, step, now)
+		if ok && f.mark == nil { // it was added when factors had none
+			f.mark, err = r.cfg.Ring.SeedMark(ctx, tx.Tenant(), f.details.Seed)
+		}
+		if ok && err == nil {
+			ok, err = useStep(ctx, tx, f, step, now)
 		}
 		if err == nil && !ok {
 			err = refuse("wrong code")

@@ -1,7 +1,10 @@
 package mfa
 
 import (
+	"bytes"
+	"context"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -46,6 +49,47 @@ func TestTOTP(t *testing.T) {
 	if _, err := f.prove(t, f.room, spaced); err != nil {
 		t.Errorf("a code with spaces: %v", err)
 	}
+}
+
+// TestMarks: an authenticator app is known by its seed's mark, which is that of the vault; one of before gets it with its next code. What
+// is the only way in is that of the apps which the rules allow, unless there is anything else that they allow and that works.
+func TestMarks(t *testing.T) {
+	t.Parallel()
+	f := open(t, func(c *Config) {
+		c.Sends = func(_ context.Context, _ *tenantdb.ReadTx, kind string) (bool, error) { return kind != SMS, nil }
+	})
+	app, seed := f.add(t, f.ada, Wanted{Kind: TOTP})
+	want, err := f.Ring.SeedMark(t.Context(), f.tenant, append(seed, 0))
+	must(t, err)
+	only := func(says string, want ...[]byte) {
+		t.Helper()
+		f.read(t, func(tx *tenantdb.ReadTx) error {
+			got, err := f.other.OnlyWay(t.Context(), tx, f.ada)
+			if !slices.EqualFunc(got, want, bytes.Equal) {
+				t.Errorf("%s: %x, want %x", says, got, want)
+			}
+			return err
+		})
+	}
+	only("an app", want)
+	f.exec(t, `UPDATE avouch.factor SET mark = NULL WHERE tenant_id = $1`, f.tenant)
+	only("an app of before")
+	f.clock.pass(time.Minute)
+	_, err = f.prove(t, f.other, Answer{Attempt: attempt("a"), Person: f.ada, Factor: app.ID, Code: secret.Text(f.totp(seed, 0))})
+	must(t, err)
+	only("after its next code", want)
+	_, err = f.room.NewRecoveryCodes(t.Context(), f.as(f.ada, Passkey))
+	must(t, err)
+	only("beside recovery codes", want)
+	f.exec(t, `INSERT INTO avouch.factor (tenant_id, factor_id, person_id, kind, secret, created_at, confirmed_at) VALUES ($1, gen_random_uuid(), $2, 'sms', '', now(), now())`, f.tenant, f.ada)
+	only("beside text messages that nobody sends", want)
+	f.exec(t, `DELETE FROM avouch.factor WHERE tenant_id = $1 AND kind = 'sms'`, f.tenant)
+	f.passkey(t, f.ada, newAuthenticator())
+	only("beside a passkey")
+	f.members.rule(true, TOTP)
+	only("beside a passkey that the rules do not allow", want)
+	f.members.rule(true, Passkey)
+	only("an app that the rules do not allow")
 }
 
 // What counts once counts once on both servers, however many try at the same time.

@@ -48,6 +48,9 @@ type Config struct {
 	HardwareModels [][16]byte
 	// Changed is told of each change of a person's factors, in its transaction: to end sessions, to count the proof. It may be nil.
 	Changed func(ctx context.Context, tx *tenantdb.Tx, ch Change) error
+	// Locked says whether a person is the only owner of the organisation and its vault has the seeds of all these marks
+	// (keyring.Ring.SeedMark): nobody could get at a code of them who needs one to get in. nil is no.
+	Locked func(ctx context.Context, tx *tenantdb.ReadTx, p tenantdb.PersonID, marks [][]byte) (bool, error)
 	// Lasts says whether a session is in force still; nil believes that all are.
 	Lasts func(ctx context.Context, tx *tenantdb.ReadTx, session string) (bool, error)
 	Now   func() time.Time // nil is time.Now

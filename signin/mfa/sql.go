@@ -11,7 +11,7 @@ import (
 	"github.com/avouch-dev/avouch/tenantdb"
 )
 
-const factorsSQL = `SELECT factor_id, kind, secret, hardware, counter, created_at, confirmed_at, used_at, version FROM avouch.factor
+const factorsSQL = `SELECT factor_id, kind, secret, hardware, counter, created_at, confirmed_at, used_at, version, mark FROM avouch.factor
   WHERE tenant_id = $1 AND person_id = $2 AND confirmed_at IS NOT NULL ORDER BY factor_id`
 
 func factorsOf(ctx context.Context, tx *tenantdb.ReadTx, p tenantdb.PersonID) ([]stored, error) {
@@ -21,7 +21,7 @@ func factorsOf(ctx context.Context, tx *tenantdb.ReadTx, p tenantdb.PersonID) ([
 	}
 	return pgx.CollectRows(rows, func(row pgx.CollectableRow) (f stored, err error) {
 		var used *time.Time
-		err = row.Scan(&f.ID, &f.Kind, &f.sealed, &f.Hardware, &f.counter, &f.CreatedAt, &f.ConfirmedAt, &used, &f.Version)
+		err = row.Scan(&f.ID, &f.Kind, &f.sealed, &f.Hardware, &f.counter, &f.CreatedAt, &f.ConfirmedAt, &used, &f.Version, &f.mark)
 		if used != nil {
 			f.UsedAt = *used
 		}
@@ -29,24 +29,24 @@ func factorsOf(ctx context.Context, tx *tenantdb.ReadTx, p tenantdb.PersonID) ([
 	})
 }
 
-const insertFactorSQL = `INSERT INTO avouch.factor (tenant_id, factor_id, person_id, kind, secret, credential, hardware, counter, created_at, confirmed_at)
-VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)`
+const insertFactorSQL = `INSERT INTO avouch.factor (tenant_id, factor_id, person_id, kind, secret, credential, hardware, counter, created_at, confirmed_at, mark)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)`
 
 func insertFactor(ctx context.Context, tx *tenantdb.Tx, p tenantdb.PersonID, f stored, credential []byte) error {
-	_, err := tx.Exec(ctx, insertFactorSQL, tx.Tenant(), f.ID, p, f.Kind, f.sealed, credential, f.Hardware, f.counter, f.CreatedAt, f.ConfirmedAt)
+	_, err := tx.Exec(ctx, insertFactorSQL, tx.Tenant(), f.ID, p, f.Kind, f.sealed, credential, f.Hardware, f.counter, f.CreatedAt, f.ConfirmedAt, f.mark)
 	return err
 }
 
 const (
 	// A code counts after the last step that was accepted, and never again, on whichever server.
-	useStepSQL = `UPDATE avouch.factor SET counter = $3, used_at = $4 WHERE tenant_id = $1 AND factor_id = $2 AND counter < $3`
+	useStepSQL = `UPDATE avouch.factor SET counter = $3, used_at = $4, mark = $5 WHERE tenant_id = $1 AND factor_id = $2 AND counter < $3`
 	// A passkey that counts goes forward; one that does not stays at 0.
 	useCountSQL = `UPDATE avouch.factor SET counter = $3, used_at = $4 WHERE tenant_id = $1 AND factor_id = $2 AND (counter < $3 OR counter = 0 AND $3 = 0)`
 	useSQL      = `UPDATE avouch.factor SET used_at = $3 WHERE tenant_id = $1 AND factor_id = $2`
 )
 
-func useStep(ctx context.Context, tx *tenantdb.Tx, f ID, step int64, now time.Time) (bool, error) {
-	n, err := tx.Exec(ctx, useStepSQL, tx.Tenant(), f, step, now)
+func useStep(ctx context.Context, tx *tenantdb.Tx, f *stored, step int64, now time.Time) (bool, error) {
+	n, err := tx.Exec(ctx, useStepSQL, tx.Tenant(), f.ID, step, now, f.mark)
 	return n == 1, err
 }
 

@@ -3,6 +3,7 @@ package password
 import (
 	"testing"
 
+	"github.com/avouch-dev/avouch/internal/guessed"
 	"github.com/avouch-dev/avouch/internal/secret"
 	"github.com/avouch-dev/avouch/tenantdb"
 )
@@ -24,6 +25,6 @@ func BenchmarkCheck(b *testing.B) {
 		long += string(rune('a' + i*i*7%26))
 	}
 	for b.Loop() {
-		common(long)
+		guessed.Common(long)
 	}
 }

@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"sync/atomic"
 
+	"github.com/avouch-dev/avouch/internal/guessed"
 	"github.com/avouch-dev/avouch/internal/problem"
 	"github.com/avouch-dev/avouch/internal/secret"
 )
@@ -65,7 +66,7 @@ func (b *Breached) Known(ctx context.Context, plain secret.String) (bool, error)
 	if err != nil {
 		return false, fmt.Errorf("password.Known: %w", err)
 	}
-	if common(string(clean)) {
+	if guessed.Common(string(clean)) {
 		return true, nil
 	}
 	digest := sha1Of(clean)

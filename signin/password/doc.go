@@ -20,8 +20,8 @@
 //     TestKnownDevicesGoFirst. Who goes away leaves the queue: TestWhoGoesLeavesTheQueue.
 //  6. To refuse somebody who has no password takes as long as to refuse a wrong one: TestNobodyTakesAsLongSoak.
 //  7. A new password has twelve characters, and is not made of what everybody tries or of the person's own name, address or
-//     organisation: TestCheck, TestCommonPasswords, TestListedPasswordsAreCommon, TestPersonalPasswords, TestParts. So it is
-//     wherever one is set: server.TestNewPasswordsAreChecked.
+//     organisation: TestCheck, TestCommonPasswords, TestListedPasswordsAreCommon, TestPersonalPasswords,
+//     guessed.TestParts. So it is wherever one is set: server.TestNewPasswordsAreChecked.
 //  8. An endpoint of breached passwords is told five digits of a SHA-1 and nothing else, is believed only with a whole answer, and is not
 //     waited for long: TestRangeProtocol, TestEndpointIsBounded, TestUnfitLists, FuzzRangeAnswer. If it fails, the
 //     file and the built-in list decide and the failure is logged, without the digits, and counted; or, if the

@@ -4,7 +4,7 @@ import (
 	"strings"
 	"testing"
 
-	"pgregory.net/rapid"
+	"github.com/avouch-dev/avouch/internal/guessed"
 )
 
 func TestCommonPasswords(t *testing.T) {
@@ -14,7 +14,7 @@ func TestCommonPasswords(t *testing.T) {
 		"aaaaaaaaaaaa", "abcabcabcabc", "123123123123", "Summer2024!!!", "iloveyou12345", "dragonmonkey1", "administrator", "trustno1trustno1", "letmein123456",
 		"йцукенгшщзхъ", "ｐａｓｓｗｏｒｄ１２３４", "pássword1234", "mailcreated5240", "motherfucker1", "qwertzuiop123", "azertyuiop123", strings.Repeat("x", 1024), strings.Repeat("ab", 512),
 	} {
-		if !common(p) {
+		if !guessed.Common(p) {
 			t.Errorf("%q is not found common", p)
 		}
 	}
@@ -22,7 +22,7 @@ func TestCommonPasswords(t *testing.T) {
 		"correct horse battery staple", "tm4Q-pp9z-77hK", "Gras wächst im Mai", "vK8#qLw2!zRt", "the snail wore a hat", "4817 2094 6631 5", "пять старых велосипедов",
 		"ripe-plum-42-canoe", "0b8e5c2f9a174d6e",
 	} {
-		if common(p) {
+		if guessed.Common(p) {
 			t.Errorf("%q is found common", p)
 		}
 	}
@@ -31,17 +31,18 @@ func TestCommonPasswords(t *testing.T) {
 // TestListedPasswordsAreCommon: with whatever else the rules say, nothing of the list gets through.
 func TestListedPasswordsAreCommon(t *testing.T) {
 	t.Parallel()
-	n := 0
-	for word := range commonWords() {
+	n, all := 0, 0
+	for word := range guessed.Words() {
+		all++
 		if len(word) < LeastCharacters {
 			continue
 		}
-		if n++; !common(word) || !common(strings.ToUpper(word)) {
+		if n++; !guessed.Common(word) || !guessed.Common(strings.ToUpper(word)) {
 			t.Errorf("%q gets through", word)
 		}
 	}
-	if n < 400 || len(commonWords()) < 7000 {
-		t.Errorf("the list has %d words, %d of them long", len(commonWords()), n)
+	if n < 400 || all < 7000 {
+		t.Errorf("the list has %d words, %d of them long", all, n)
 	}
 }
 
@@ -66,19 +67,4 @@ func TestPersonalPasswords(t *testing.T) {
 	if !ofTheirOwn("MüllerMüller77", []string{"Jörg Müller"}) || !ofTheirOwn("mullermuller77", []string{"Jörg Müller"}) {
 		t.Error("accents hide a name")
 	}
-}
-
-// TestParts: to append characters never makes a text less to guess than its own length allows, and random ones are counted each.
-func TestParts(t *testing.T) {
-	t.Parallel()
-	rapid.Check(t, func(t *rapid.T) {
-		text := fold(rapid.String().Draw(t, "text"))
-		n := parts(text, nil)
-		if n < 0 || n > min(len(text), mostJudged) || n == 0 && len(text) > 0 {
-			t.Fatalf("%d parts of %d characters", n, len(text))
-		}
-		if more := parts(append(text, 'q'), nil); more > n+1 {
-			t.Fatalf("one character more makes %d parts of %d", more, n)
-		}
-	})
 }

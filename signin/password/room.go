@@ -189,11 +189,14 @@ func (r *Room) open(ctx context.Context, s Stored) (phc, error) {
 	return parsePHC(string(text))
 }
 
+// decoyLife is shorter than a version of a key is kept that nothing is sealed under any more: no rotation finds what is in memory.
+const decoyLife = time.Hour
+
 // pretend is the decoy: what is opened and hashed for whoever has no password. It is a hash of nothing, sealed like all others.
 func (r *Room) pretend(ctx context.Context) (Stored, error) {
 	r.once.Lock()
 	defer r.once.Unlock()
-	if !r.decoy.IsZero() {
+	if !r.decoy.IsZero() && r.cfg.Now().Sub(r.decoy.ChangedAt) < decoyLife {
 		return r.decoy, nil
 	}
 	made := phc{scheme: r.want, salt: make([]byte, saltSize), sum: make([]byte, r.want.size)}
@@ -203,7 +206,7 @@ func (r *Room) pretend(ctx context.Context) (Stored, error) {
 	if err != nil {
 		return Stored{}, err
 	}
-	r.decoy = Stored{hash: h}
+	r.decoy = Stored{hash: h, ChangedAt: r.cfg.Now()}
 	return r.decoy, nil
 }
 

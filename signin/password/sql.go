@@ -7,6 +7,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/avouch-dev/avouch/keyring"
 	"github.com/avouch-dev/avouch/tenantdb"
 )
 
@@ -41,4 +42,11 @@ const endSQL = `DELETE FROM avouch.password WHERE tenant_id = $1 AND person_id =
 func end(ctx context.Context, tx *tenantdb.Tx, p tenantdb.PersonID) (int, error) {
 	n, err := tx.Exec(ctx, endSQL, tx.Tenant(), p)
 	return int(n), err
+}
+
+// Sealed are the columns that the rotation of keys wraps anew.
+func Sealed() []keyring.SealedColumn {
+	return []keyring.SealedColumn{{
+		Table: "password", Column: "hash", Key: []keyring.KeyPart{{Column: "person_id", Type: "uuid"}}, Item: func(key []string) string { return key[0] },
+	}}
 }

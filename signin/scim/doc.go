@@ -10,7 +10,9 @@
 //     governs, nor into a domain that is not the organisation's; other organisations are not there: TestAccountsAreNotTaken,
 //     TestAdopt. Whom a connection admitted is no different: TestWhoCameByAProviderIsNotTheDirectorys.
 //  2. It gives no roles: what a group of the directory may do is for administrators to say, and it takes in only those about whom
-//     the directory decides. It makes no owner, and ends not the last one: TestGroups, TestLastOwner, TestAccountsAreNotTaken.
+//     the directory decides. It makes no owner, and ends not the last one: TestGroups, TestLastOwner, TestAccountsAreNotTaken. No group
+//     of it takes from the only owner the last factor that is a way in: TestGroupsLeaveAWayIn. Into a group to which items of the vault are
+//     granted a key puts nobody who made it: server.TestNoItemsByAProvider.
 //  3. Who is suspended has no session from the acknowledgement on; whom an administrator suspended, a directory does not resume:
 //     TestSuspension. Who is deleted is offboarded as by hand, with the report: TestUsers.
 //  4. What Entra and Okta write is understood: names in any case, booleans as text, operations without a path, addresses by

@@ -99,7 +99,7 @@ func (r *Room) makeGroup(ctx context.Context, c tenantdb.Caller, g group) (group
 			return nil, err
 		}
 		added, err := r.enter(ctx, tx, g.id, g.members)
-		return []audit.Event{g.event("group.created", field("added", fmt.Sprint(added)))}, err
+		return []audit.Event{g.event("group.created", added...)}, err
 	})
 	return g, err
 }
@@ -119,18 +119,31 @@ func (r *Room) nameFree(ctx context.Context, tx *tenantdb.Tx, g group) error {
 	return err
 }
 
-// enter puts people into a group: only those about whom the directory decides, or it would give an account of its own more than
-// it has.
-func (r *Room) enter(ctx context.Context, tx *tenantdb.Tx, g org.GroupID, people []PersonID) (int64, error) {
+// enter puts people into a group, and says so in public: only those about whom the directory decides, or it would give an account of its
+// own more than it has; and nobody who made the directory's key, if the group has what they would give themselves.
+func (r *Room) enter(ctx context.Context, tx *tenantdb.Tx, g org.GroupID, people []PersonID) (public []audit.Field, err error) {
 	if len(people) == 0 {
-		return 0, nil
+		return []audit.Field{field("added", "0")}, nil
 	}
 	if n, err := countManaged(ctx, &tx.ReadTx, people); err != nil {
-		return 0, err
+		return nil, err
 	} else if n != len(people) {
-		return 0, errValue("A member is no user about whom the directory decides.")
+		return nil, errValue("A member is no user about whom the directory decides.")
 	}
-	return insertMembers(ctx, tx, g, people)
+	if r.cfg.Gain != nil {
+		by := tx.Caller().Actor()
+		gain, alone, err := r.cfg.Gain(ctx, &tx.ReadTx, string(by.Kind)+":"+by.ID, g, people)
+		switch {
+		case err != nil:
+			return nil, err
+		case len(gain) > 0:
+			return nil, forbidden("Items of the vault are granted to this group, and nobody grants to themselves: %s may be who made this key. Put them in by a key of somebody else's.", gain[0])
+		case alone:
+			public = append(public, field("alone", "true"))
+		}
+	}
+	n, err := insertMembers(ctx, tx, g, people)
+	return append(public, field("added", fmt.Sprint(n))), err
 }
 
 // reviseGroup makes a group what the directory wants, which it says of the group as it was.
@@ -163,7 +176,13 @@ func (r *Room) reviseGroup(ctx context.Context, c tenantdb.Caller, which org.Gro
 			return nil, err
 		}
 		removed, err := deleteMembers(ctx, tx, g.id, gone)
-		return []audit.Event{g.event("group.changed", field("added", fmt.Sprint(added)), field("removed", fmt.Sprint(removed)))}, err
+		if err == nil {
+			err = r.cfg.People.Leave(ctx, tx, g.id, gone)
+		}
+		if err == nil {
+			err = r.cfg.People.KeepsWayIn(ctx, &tx.ReadTx)
+		}
+		return []audit.Event{g.event("group.changed", append(added, field("removed", fmt.Sprint(removed)))...)}, err
 	})
 	return g, err
 }
@@ -192,7 +211,13 @@ func (r *Room) endGroup(ctx context.Context, c tenantdb.Caller, which org.GroupI
 		if err := match(ifMatch, g.version); err != nil {
 			return nil, err
 		}
-		return []audit.Event{g.event("group.deleted", field("members", fmt.Sprint(len(g.members))))}, deleteGroup(ctx, tx, which)
+		if err := deleteGroup(ctx, tx, which); err != nil {
+			return nil, err
+		}
+		if err := r.cfg.People.Leave(ctx, tx, which, g.members); err != nil {
+			return nil, err
+		}
+		return []audit.Event{g.event("group.deleted", field("members", fmt.Sprint(len(g.members))))}, r.cfg.People.KeepsWayIn(ctx, &tx.ReadTx)
 	})
 }
 

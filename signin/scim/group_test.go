@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net/url"
 	"slices"
+	"strings"
 	"testing"
 
 	"pgregory.net/rapid"
@@ -97,6 +98,28 @@ func TestGroups(t *testing.T) {
 		t.Errorf("%d", a.Status)
 	}
 	if a := s.ask(t, "DELETE", at, nil); a.Status != 204 {
+		t.Errorf("%d %s", a.Status, a.Raw)
+	}
+}
+
+// TestGroupsLeaveAWayIn: what a directory makes of a group is refused where it would leave the only owner without a way in.
+func TestGroupsLeaveAWayIn(t *testing.T) {
+	t.Parallel()
+	s := open(t)
+	grace := s.made(t, "grace@acme.example")
+	at := "/Groups/" + s.ask(t, "POST", "/Groups", map[string]any{"displayName": "Readers"}).Body["id"].(string)
+	enter := map[string]any{"Operations": []any{map[string]any{"op": "add", "path": "members", "value": []any{map[string]any{"value": grace.String()}}}}}
+	s.shut = true
+	for method, body := range map[string]any{"PATCH": enter, "DELETE": nil} {
+		if a := s.ask(t, method, at, body); a.Status != 409 || !strings.Contains(a.Raw, "another factor first") {
+			t.Errorf("%s: %d %s", method, a.Status, a.Raw)
+		}
+	}
+	if a := s.ask(t, "GET", at, nil); a.Status != 200 || strings.Contains(a.Raw, grace.String()) {
+		t.Errorf("%d %s", a.Status, a.Raw)
+	}
+	s.shut = false
+	if a := s.ask(t, "PATCH", at, enter); a.Status != 200 {
 		t.Errorf("%d %s", a.Status, a.Raw)
 	}
 }

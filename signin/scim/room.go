@@ -30,6 +30,9 @@ type Config struct {
 	Public *url.URL // where this installation is reached
 	// Owns says whether the organisation has proved a domain, and which roles its new people get.
 	Owns func(ctx context.Context, tx *tenantdb.ReadTx, domain string) (roles []string, owned bool, err error)
+	// Gain are those of some people who would give themselves what other rooms gave a group, when somebody (kind and id) puts them in;
+	// alone says that an organisation's only owner does it. nil is nobody.
+	Gain func(ctx context.Context, tx *tenantdb.ReadTx, by string, g org.GroupID, people []PersonID) (gain []PersonID, alone bool, err error)
 	Now  func() time.Time // nil is time.Now
 }
 

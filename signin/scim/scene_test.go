@@ -28,6 +28,7 @@ type scene struct {
 
 	mu    sync.Mutex
 	token string // in DNS
+	shut  bool   // the only owner would have no way in
 }
 
 func open(t *testing.T) *scene {
@@ -36,7 +37,12 @@ func open(t *testing.T) *scene {
 	d.Install(t)
 	s := &scene{Door: d, acme: d.Tenant(t, "Acme")}
 	at, _ := url.Parse("https://avouch.test")
-	s.people = org.New(org.Config{DB: d.DB, Ring: d.Ring, Endings: map[string]org.Ending{org.EndSessions: s.endSessions}})
+	s.people = org.New(org.Config{
+		DB: d.DB, Ring: d.Ring, Endings: map[string]org.Ending{org.EndSessions: s.endSessions},
+		ShutOut: func(_ context.Context, _ *tenantdb.ReadTx, owner PersonID) (bool, error) {
+			return s.shut && owner == s.ada, nil
+		},
+	})
 	s.sso = sso.New(sso.Config{DB: d.DB, Ring: d.Ring, People: s.people, Public: at, LookupTXT: func(context.Context, string) ([]string, error) {
 		s.mu.Lock()
 		defer s.mu.Unlock()

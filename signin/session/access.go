@@ -71,7 +71,7 @@ func (r *Room) access(ctx context.Context, p presence) (Tokens, error) {
 	if err := r.cfg.Signing.Ensure(ctx, algorithm); err != nil {
 		return Tokens{}, unsigned(err)
 	}
-	token, err := r.cfg.Signing.SignSession(algorithm, b)
+	token, err := r.cfg.Signing.SignSession(ctx, algorithm, b)
 	if err != nil {
 		return Tokens{}, unsigned(err)
 	}

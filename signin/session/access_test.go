@@ -306,7 +306,7 @@ func TestForeignTokens(t *testing.T) {
 		must(t, err)
 		return b
 	}
-	good, err := h.signing.SignSession(keyring.ES256, with(nil))
+	good, err := h.signing.SignSession(t.Context(), keyring.ES256, with(nil))
 	must(t, err)
 	h.counts(t, bearer(good))
 	now := h.clock.now().Unix()
@@ -323,14 +323,14 @@ func TestForeignTokens(t *testing.T) {
 		"caps are no list":   {"caps": "*"},
 		"expiry is fraction": {"exp": float64(now) + 60.5},
 	} {
-		token, err := h.signing.SignSession(keyring.ES256, with(changes))
+		token, err := h.signing.SignSession(t.Context(), keyring.ES256, with(changes))
 		if err == nil {
 			h.refused(t, why, bearer(token))
 		}
 	}
 	// Signed by the keys of agents' tokens, whatever it says of itself.
 	for _, typ := range []string{keyring.TypeAccessToken, keyring.TypeJWT} {
-		token, err := h.signing.Sign(typ, with(nil))
+		token, err := h.signing.Sign(t.Context(), typ, with(nil))
 		must(t, err)
 		if c, there, err := h.room.Authenticate(t.Context(), request("GET", bearer(token)...), meta()); there != (typ == keyring.TypeAccessToken) || there && err == nil || c.Actor().Kind != "" {
 			t.Errorf("an agent's key signed a token of type %s: %t, %v", typ, there, err)
@@ -338,7 +338,7 @@ func TestForeignTokens(t *testing.T) {
 	}
 	// Another audience is somebody else's to judge, and nobody's.
 	for _, aud := range []any{issuer, []string{issuer + "/api"}, []string{issuer + "/api", "x"}, "https://evil.example/api", nil} {
-		token, err := h.signing.SignSession(keyring.ES256, with(map[string]any{"aud": aud}))
+		token, err := h.signing.SignSession(t.Context(), keyring.ES256, with(map[string]any{"aud": aud}))
 		must(t, err)
 		if _, there, _ := h.room.Authenticate(t.Context(), request("GET", bearer(token)...), meta()); there {
 			t.Errorf("the audience %v is taken for ours", aud)

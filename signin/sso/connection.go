@@ -84,13 +84,14 @@ func (r *Room) Connect(ctx context.Context, c tenantdb.Caller, kind, name string
 		} else if count >= maxConnections {
 			return audit.Event{}, problem.New(problem.Conflict, "An organisation has at most %d connections.", maxConnections)
 		}
-		if err := r.mayGive(ctx, tx, c, n); err != nil {
+		alone, err := r.mayGive(ctx, tx, c, n)
+		if err != nil {
 			return audit.Event{}, err
 		}
 		if err := mayTrust(c, n); err != nil {
 			return audit.Event{}, err
 		}
-		return n.event("connection.made"), insertConnection(ctx, tx, n)
+		return n.changed("connection.made", alone), insertConnection(ctx, tx, n)
 	})
 	return n, err
 }
@@ -107,31 +108,51 @@ func mayTrust(c tenantdb.Caller, n Connection) error {
 }
 
 // mayGive refuses a connection that gives what its maker does not hold, and takes the groups that it fills.
-func (r *Room) mayGive(ctx context.Context, tx *tenantdb.Tx, c tenantdb.Caller, n Connection) error {
+func (r *Room) mayGive(ctx context.Context, tx *tenantdb.Tx, c tenantdb.Caller, n Connection) (alone bool, err error) {
 	groups := make([]org.GroupID, 0, len(n.Settings.Admission.Groups))
 	for _, g := range n.Settings.Admission.Groups {
 		groups = append(groups, g)
 	}
 	roles, found, err := groupRoles(ctx, &tx.ReadTx, groups)
 	if err != nil {
-		return err
+		return false, err
 	}
 	if found != countDistinct(groups) {
-		return problem.New(problem.Invalid, "The connection names a group that is not there.")
+		return false, problem.New(problem.Invalid, "The connection names a group that is not there.")
 	}
 	if slices.Contains(roles, org.RoleOwner) {
-		return problem.New(problem.Denied, "A group of owners is not filled by a provider: an owner is made by an owner.")
+		return false, problem.New(problem.Denied, "A group of owners is not filled by a provider: an owner is made by an owner.")
 	}
 	gives, err := r.cfg.People.CapabilitiesOf(ctx, &tx.ReadTx, slices.Concat(n.Settings.Admission.Roles, roles))
 	if err != nil {
-		return err
+		return false, err
 	}
 	for _, capability := range gives {
 		if !c.Holds(capability) && c.Actor().Kind != audit.ActorSystem {
-			return problem.New(problem.Denied, "The connection would give %s, which you do not hold for good yourself.", capability)
+			return false, problem.New(problem.Denied, "The connection would give %s, which you do not hold for good yourself.", capability)
 		}
 	}
-	return takeGroups(ctx, tx, n.ID, groups)
+	if alone, err = r.mayTake(ctx, tx, n.ID, groups); err != nil {
+		return false, err
+	}
+	return alone, takeGroups(ctx, tx, n.ID, groups)
+}
+
+// mayTake refuses to let a connection decide about groups, of those that it does not decide about yet, whose members have what the caller
+// could not give themselves.
+func (r *Room) mayTake(ctx context.Context, tx *tenantdb.Tx, connection ID, groups []org.GroupID) (alone bool, err error) {
+	if r.cfg.Takes == nil {
+		return false, nil
+	}
+	others, err := groupsOfOthers(ctx, &tx.ReadTx, connection, groups)
+	for _, g := range others {
+		if err == nil {
+			var one bool
+			one, err = r.cfg.Takes(ctx, &tx.ReadTx, g)
+			alone = alone || one
+		}
+	}
+	return alone, err
 }
 
 func countDistinct(groups []org.GroupID) int {
@@ -145,6 +166,15 @@ func countDistinct(groups []org.GroupID) int {
 func (n Connection) event(typ string) audit.Event {
 	e := event(typ, n.ID, field("kind", n.Kind), field("enabled", fmt.Sprint(n.Enabled)), field("jit", fmt.Sprint(n.Settings.Admission.JIT)))
 	e.Private = []audit.Field{field("name", n.Name), field("provider", n.Settings.provider())}
+	return e
+}
+
+// changed is an event that says, too, whether an organisation's only owner did what nobody does for themselves.
+func (n Connection) changed(typ string, alone bool) audit.Event {
+	e := n.event(typ)
+	if alone {
+		e.Public = append(e.Public, field("alone", "true"))
+	}
 	return e
 }
 
@@ -201,7 +231,8 @@ func (r *Room) Update(ctx context.Context, c tenantdb.Caller, connection ID, ifM
 			return audit.Event{}, err
 		}
 		n.Enabled = now.Enabled
-		if err := r.mayGive(ctx, tx, c, n); err != nil {
+		alone, err := r.mayGive(ctx, tx, c, n)
+		if err != nil {
 			return audit.Event{}, err
 		}
 		if ch.OIDC != nil || ch.SAML != nil {
@@ -209,7 +240,7 @@ func (r *Room) Update(ctx context.Context, c tenantdb.Caller, connection ID, ifM
 				return audit.Event{}, err
 			}
 		}
-		return n.event("connection.changed"), updateConnection(ctx, tx, n)
+		return n.changed("connection.changed", alone), updateConnection(ctx, tx, n)
 	})
 	return n, err
 }

@@ -23,7 +23,8 @@
 //     who may do more by then: TestPromotedLater, session.TestConnectionsVouch,
 //     server.TestSessionOfWhoWasPromoted. Changing one takes a fresh proof:
 //     TestWhoMayConnect.
-//  6. Groups that a connection fills hold whom the provider names, from each sign-in on: TestGroups.
+//  6. Groups that a connection fills hold whom the provider names, from each sign-in on: TestGroups. Nobody has one decide about a group to
+//     which items of the vault are granted, and into such a group it puts nobody who configured it: server.TestNoItemsByAProvider.
 //  7. A sign-in is as fresh as the provider says; a proof that is wanted anew is one: TestFreshness. Several factors count where the
 //     connection trusts the provider's word: TestStrong.
 //  8. Secrets are sealed, never shown, and sent to no other provider than they were given for: TestConnections.

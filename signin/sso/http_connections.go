@@ -74,7 +74,7 @@ type samlInput struct {
 type AdmissionView struct {
 	JIT    bool                   `json:"jit,omitempty" doc:"Whoever of a proved domain arrives first becomes a member"`
 	Roles  []string               `json:"roles,omitempty" maxItems:"50" doc:"Which they get: member, unless you say others; never owner"`
-	Groups map[string]org.GroupID `json:"groups,omitempty" doc:"The provider's names of groups, and the group_id here. The connection decides from then on who is in these groups, at each sign-in."`
+	Groups map[string]org.GroupID `json:"groups,omitempty" doc:"The provider's names of groups, and the group_id here. The connection decides from then on who is in these groups, at each sign-in. None to which items of the vault are granted, and whoever configures it comes into none of these by it; but for an only owner."`
 }
 
 // ConnectionView is a connection as its organisation sees it.

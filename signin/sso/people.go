@@ -282,7 +282,7 @@ func displayName(name, address string) string {
 
 // mapGroups makes a person's membership of the connection's groups what the provider says: of those that it names they become
 // a member, of the others they are one no more. A claim that is not there names none. Groups that meanwhile may do more than
-// whoever configured the connection take nobody in.
+// whoever configured the connection take nobody in, nor those with items of the vault whoever configured it.
 func (r *Room) mapGroups(ctx context.Context, tx *tenantdb.Tx, n Connection, g guest, p PersonID) ([]audit.Event, error) {
 	mapped := n.Settings.Admission.Groups
 	if len(mapped) == 0 {
@@ -306,13 +306,47 @@ func (r *Room) mapGroups(ctx context.Context, tx *tenantdb.Tx, n Connection, g g
 			wanted = append(wanted, group)
 		}
 	}
-	added, removed, err := moveMember(ctx, tx, n.ID, p, every, wanted)
-	if err != nil || added+removed == 0 {
-		return nil, errors.Join(err)
+	wanted, alone, err := r.heeded(ctx, tx, n, p, wanted)
+	if err != nil {
+		return nil, err
 	}
-	e := event("person.groups_mapped", n.ID, field("person", p.String()), field("added", fmt.Sprint(added)), field("removed", fmt.Sprint(removed)))
+	added, left, err := moveMember(ctx, tx, n.ID, p, every, wanted)
+	for _, group := range left {
+		err = errors.Join(err, r.cfg.People.Leave(ctx, tx, group, []PersonID{p}))
+	}
+	if err != nil || added == 0 && len(left) == 0 {
+		return nil, err
+	}
+	e := event("person.groups_mapped", n.ID, field("person", p.String()), field("added", fmt.Sprint(added)), field("removed", fmt.Sprint(len(left))))
 	e.Subject = p
+	if alone {
+		e.Public = append(e.Public, field("alone", "true"))
+	}
 	return []audit.Event{e}, nil
+}
+
+// heeded are the groups that a provider names, without those that would give the person what other rooms gave the group by their own word:
+// the provider is whose that configured the connection. Who is in a group stays.
+func (r *Room) heeded(ctx context.Context, tx *tenantdb.Tx, n Connection, p PersonID, wanted []org.GroupID) (heeded []org.GroupID, alone bool, err error) {
+	if r.cfg.Gain == nil || len(wanted) == 0 {
+		return wanted, false, nil
+	}
+	in, err := groupsOf(ctx, &tx.ReadTx, p)
+	for _, g := range wanted {
+		if err != nil {
+			return nil, false, err
+		}
+		var gain []PersonID
+		if !slices.Contains(in, g) {
+			var one bool
+			gain, one, err = r.cfg.Gain(ctx, &tx.ReadTx, n.ConfiguredBy, g, []PersonID{p})
+			alone = alone || one
+		}
+		if len(gain) == 0 {
+			heeded = append(heeded, g)
+		}
+	}
+	return heeded, alone, err
 }
 
 // Unlink takes the provider's name away from an account: after an address was given to somebody else there, or the provider has

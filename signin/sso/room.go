@@ -84,6 +84,11 @@ type Config struct {
 	EndSessions func(ctx context.Context, tx *tenantdb.Tx, e Ended, why string) (int, error)
 	// Lasts says whether a session is in force still; nil believes that all are.
 	Lasts func(ctx context.Context, tx *tenantdb.ReadTx, session string) (bool, error)
+	// Takes refuses that the caller has a connection decide who is in a group, if they could give themselves by it what other rooms gave
+	// the group; alone says that an organisation's only owner does it. Gain are those of some people who would give themselves that,
+	// when the connection puts them in that was configured by somebody (kind and id). nil is nothing.
+	Takes func(ctx context.Context, tx *tenantdb.ReadTx, g org.GroupID) (alone bool, err error)
+	Gain  func(ctx context.Context, tx *tenantdb.ReadTx, by string, g org.GroupID, people []PersonID) (gain []PersonID, alone bool, err error)
 	// Tell enqueues a mail to the owners.
 	Tell func(ctx context.Context, tx *tenantdb.Tx, n Notice) error
 	// LookupTXT asks DNS; nil is the system's resolver.

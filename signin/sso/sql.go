@@ -10,6 +10,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/avouch-dev/avouch/audit"
+	"github.com/avouch-dev/avouch/keyring"
 	"github.com/avouch-dev/avouch/org"
 	"github.com/avouch-dev/avouch/tenantdb"
 )
@@ -102,6 +103,16 @@ func takeGroups(ctx context.Context, tx *tenantdb.Tx, connection ID, groups []or
 		return groupTaken()
 	}
 	return err
+}
+
+// groupsOfOthers are those of some groups about which a connection does not decide.
+func groupsOfOthers(ctx context.Context, tx *tenantdb.ReadTx, connection ID, groups []org.GroupID) ([]org.GroupID, error) {
+	return all(ctx, tx, pgx.RowTo[org.GroupID], `SELECT group_id FROM avouch.person_group WHERE tenant_id = $1 AND group_id = ANY ($3) AND managed_by IS DISTINCT FROM $2 ORDER BY group_id`, tx.Tenant(), connection, groups)
+}
+
+// groupsOf are the groups in which a person is.
+func groupsOf(ctx context.Context, tx *tenantdb.ReadTx, p PersonID) ([]org.GroupID, error) {
+	return all(ctx, tx, pgx.RowTo[org.GroupID], `SELECT group_id FROM avouch.group_member WHERE tenant_id = $1 AND person_id = $2`, tx.Tenant(), p)
 }
 
 const domainColumns = `domain, token, connection_id, required, created_at, proved_at, lapsed_at`
@@ -308,21 +319,30 @@ func findPerson(ctx context.Context, tx *tenantdb.ReadTx, pseudonym string) (Per
 
 // Only groups that are still the connection's own: somebody may have taken one over.
 const (
-	leaveSQL = `DELETE FROM avouch.group_member m USING avouch.person_group g WHERE m.tenant_id = $1 AND m.person_id = $2 AND m.group_id = ANY ($3) AND NOT m.group_id = ANY ($4)
-  AND (g.tenant_id, g.group_id) = (m.tenant_id, m.group_id) AND g.managed_by = $5`
+	goneSQL = `SELECT m.group_id FROM avouch.group_member m JOIN avouch.person_group g ON (g.tenant_id, g.group_id) = (m.tenant_id, m.group_id)
+  WHERE m.tenant_id = $1 AND m.person_id = $2 AND m.group_id = ANY ($3) AND NOT m.group_id = ANY ($4) AND g.managed_by = $5`
+	leaveSQL = `DELETE FROM avouch.group_member WHERE tenant_id = $1 AND person_id = $2 AND group_id = ANY ($3)`
 	enterSQL = `INSERT INTO avouch.group_member (tenant_id, group_id, person_id) SELECT $1, group_id, $2 FROM avouch.person_group
   WHERE tenant_id = $1 AND group_id = ANY ($3) AND managed_by = $4 ON CONFLICT DO NOTHING`
 )
 
-func moveMember(ctx context.Context, tx *tenantdb.Tx, connection ID, p PersonID, every, wanted []org.GroupID) (added, removed int64, err error) {
+// moveMember makes a person a member of the wanted ones of groups, and returns those that they leave.
+func moveMember(ctx context.Context, tx *tenantdb.Tx, connection ID, p PersonID, every, wanted []org.GroupID) (added int64, left []org.GroupID, err error) {
 	if wanted == nil {
 		wanted = []org.GroupID{}
 	}
-	if removed, err = tx.Exec(ctx, leaveSQL, tx.Tenant(), p, every, wanted, connection); err != nil {
-		return 0, 0, err
+	rows, err := tx.Query(ctx, goneSQL, tx.Tenant(), p, every, wanted, connection)
+	if err == nil {
+		left, err = pgx.CollectRows(rows, pgx.RowTo[org.GroupID])
+	}
+	if err == nil {
+		_, err = tx.Exec(ctx, leaveSQL, tx.Tenant(), p, left)
+	}
+	if err != nil {
+		return 0, nil, err
 	}
 	added, err = tx.Exec(ctx, enterSQL, tx.Tenant(), p, wanted, connection)
-	return added, removed, err
+	return added, left, err
 }
 
 const findInvitationSQL = `SELECT invitation_id FROM avouch.invitation
@@ -335,4 +355,11 @@ func findInvitation(ctx context.Context, tx *tenantdb.ReadTx, pseudonym string, 
 		return org.InvitationID{}, nil
 	}
 	return found, err
+}
+
+// Sealed are the columns that the rotation of keys wraps anew.
+func Sealed() []keyring.SealedColumn {
+	return []keyring.SealedColumn{{
+		Table: "connection", Column: "config", Key: []keyring.KeyPart{{Column: "connection_id", Type: "uuid"}}, Item: func(key []string) string { return key[0] },
+	}}
 }

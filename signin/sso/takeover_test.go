@@ -35,7 +35,7 @@ func TestWhoChangesTheKeysIsNobodyElse(t *testing.T) {
 		return []samlprovider.Attribute{{Name: "email", Values: []string{name}}}
 	}})
 	must(t, err)
-	mallory := s.caller(s.acme, s.ada, 0, "sso:read", "sso:write", "agents:read", "agents:write", "audit:read", "breakglass:read", "breakglass:write", "keys:read", "keys:write", "members:read", "organisation:read", "read:identity", "verify")
+	mallory := s.caller(s.acme, s.ada, 0, "sso:read", "sso:write", "agents:read", "agents:write", "audit:read", "breakglass:read", "breakglass:write", "keys:read", "keys:write", "members:read", "organisation:read", "read:identity", "vault:code", "vault:read", "vault:use", "vault:write", "verify")
 	was := *s.conn.Settings.SAML
 	now := was
 	found, err := saml.ParseMetadata(evil.Metadata(samlSSO), "", s.clock())

@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/avouch-dev/avouch/audit"
 	"github.com/avouch-dev/avouch/internal/pgtest"
@@ -27,6 +28,7 @@ type Door struct {
 
 	pg     *pgtest.DB
 	store  string
+	file   string // of the platform key
 	logged *buffer
 }
 
@@ -38,7 +40,7 @@ func Open(t testing.TB) *Door {
 	file := filepath.Join(dir, "platform.key")
 	_, err := keyring.CreatePlatformKeyFile(file)
 	must(t, err)
-	d := &Door{pg: pg, store: filepath.Join(dir, "keystore"), logged: &buffer{}}
+	d := &Door{pg: pg, store: filepath.Join(dir, "keystore"), file: file, logged: &buffer{}}
 	d.Key, err = keyring.LoadPlatform(secret.String{}, file)
 	must(t, err)
 	wrapper, err := d.Key.Wrapper(keyring.ForKeyStore)
@@ -57,10 +59,21 @@ func (d *Door) Another(t testing.TB) *Door {
 // Peppered is Another that was given peppers of its own for the digests of API keys (keyring.Config.Pepper).
 func (d *Door) Peppered(t testing.TB, peppers string) *Door {
 	t.Helper()
-	other := &Door{Key: d.Key, pg: d.pg, store: d.store, logged: d.logged}
+	other := &Door{Key: d.Key, pg: d.pg, store: d.store, file: d.file, logged: d.logged}
 	other.connect(t, secret.Text(peppers))
 	return other
 }
+
+// RingAt is a ring of another server, which takes the time from a clock.
+func (d *Door) RingAt(t testing.TB, now func() time.Time) *keyring.Ring {
+	t.Helper()
+	r, err := keyring.New(t.Context(), keyring.Config{Dir: d.store, Platform: d.Key, Now: now})
+	must(t, err)
+	return r
+}
+
+// Places are where a process of its own finds the database, the key store and the platform key.
+func (d *Door) Places() (url, store, keyFile string) { return d.pg.URL, d.store, d.file }
 
 func (d *Door) connect(t testing.TB, peppers secret.String) {
 	t.Helper()

@@ -31,7 +31,7 @@ func TestDevReadyLine(t *testing.T) {
 	}
 	wanted := []string{
 		"admin_database_url", "agent_did", "agent_id", "agent_token", "database_url", "owner_address", "owner_id", "owner_key", "owner_password", "service_key",
-		"service_owner_key", "service_tenant_id", "tenant_id", "url",
+		"service_owner_key", "service_tenant_id", "tenant_id", "url", "vault_item_id",
 	}
 	if got := slices.Sorted(maps.Keys(names)); !slices.Equal(got, wanted) {
 		t.Errorf("the line has %q", got)

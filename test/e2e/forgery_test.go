@@ -261,18 +261,18 @@ func TestSignedAndStillNoGood(t *testing.T) {
 	sign := func(typ string, changes map[string]any) string {
 		b, err := json.Marshal(with(f.claims, changes))
 		must(t, err)
-		token, err := n.Signing.Sign(typ, b)
+		token, err := n.Signing.Sign(t.Context(), typ, b)
 		must(t, err)
 		return token
 	}
 	plain, err := json.Marshal(f.claims)
 	must(t, err)
 	also := func(member string) string {
-		token, err := n.Signing.Sign(keyring.TypeJWT, []byte("{"+member+","+string(plain[1:])))
+		token, err := n.Signing.Sign(t.Context(), keyring.TypeJWT, []byte("{"+member+","+string(plain[1:])))
 		must(t, err)
 		return token
 	}
-	statement, err := n.Signing.State(keyring.StatementVerified, nil, now.Add(time.Minute))
+	statement, err := n.Signing.State(t.Context(), keyring.StatementVerified, nil, now.Add(time.Minute))
 	must(t, err)
 	const forged = "The token is not one that this issuer has signed"
 	for what, c := range map[string]struct{ token, decision, reason string }{

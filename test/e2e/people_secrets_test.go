@@ -12,7 +12,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/avouch-dev/avouch/signin/mfa/otp"
+	"github.com/avouch-dev/avouch/internal/otp"
 )
 
 // visitor is a person at a browser, with what they must keep to themselves.

@@ -314,7 +314,7 @@ func verify(url, key, token string) (v verdict, err error) {
 		return v, err
 	}
 	if r.status == http.StatusServiceUnavailable && r.header.Get("Content-Type") == "application/problem+json" {
-		return v, errRefused
+		return v, fmt.Errorf("%w: %s", errRefused, r.body)
 	}
 	if r.status != http.StatusOK {
 		return v, fmt.Errorf("status %d: %s", r.status, r.body)

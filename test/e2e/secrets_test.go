@@ -61,6 +61,10 @@ func (h *hunt) add(t testing.TB, name string, value []byte) {
 			all = append(all, []byte(text[(skip*8+5)/6:len(text)-1]))
 		}
 	}
+	h.put(name, all...)
+}
+
+func (h *hunt) put(name string, all ...[]byte) {
 	h.names[name] = true
 	for _, text := range all {
 		key := [8]byte(text)

@@ -68,7 +68,7 @@ func TestWelcome(t *testing.T) {
 	for _, block := range regexp.MustCompile(`(?m)(^   \S.*\n(     .*\n)*)+`).FindAllString(welcome, -1) {
 		commands = append(commands, strings.TrimSpace(block))
 	}
-	promised := []string{`"decision":"ALLOWED"`, `"type":"agent.verified"`, "all hold"}
+	promised := []string{`"decision":"ALLOWED"`, `"type":"agent.verified"`, `"code":"`, "all hold"}
 	if len(commands) != len(promised) {
 		t.Fatalf("the welcome has %d commands: %q", len(commands), welcome)
 	}
@@ -124,6 +124,9 @@ func readme(t *testing.T, dir string, r ready) {
 		"bin/avouch keys verify":                  "(?s)VALID.*999",
 		"bin/avouch keys rotate":                  "new.key",
 		"bin/avouch keys scan":                    "(?s)ada.key.*new.key",
+		"bin/avouch vault show":                   "(?m)^you may +ask for it$",
+		"bin/avouch vault grants":                 "  agent Research assistant  use it  active",
+		"bin/avouch vault uses":                   "agent Research assistant  got a code",
 	}
 	left := maps.Clone(promised)
 	session := session{t: t, dir: dir, names: map[string]string{"REQUEST_ID": decided(t, r)}}

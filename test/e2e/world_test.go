@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"path/filepath"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -126,6 +127,7 @@ type ledger struct {
 	yes     []verdict
 	count   atomic.Int64
 	refused atomic.Int64 // problem documents of the kind unavailable
+	unsure  atomic.Int64 // of those, by which the server said that it may have been done
 	broken  atomic.Int64 // no whole answer
 	wrong   []error      // anything else
 }
@@ -161,6 +163,9 @@ func (l *ledger) note(v verdict, err error) error {
 		l.yes = append(l.yes, v)
 	case errors.Is(err, errRefused):
 		l.refused.Add(1)
+		if strings.Contains(err.Error(), "has not said whether this was done") {
+			l.unsure.Add(1)
+		}
 	case errors.Is(err, errCut):
 		l.broken.Add(1)
 	default:
@@ -211,21 +216,25 @@ func (l *ledger) hold(w *world) {
 			w.t.Errorf("request %s: %s", v.RequestID, v.Reason)
 		}
 	}
-	if n := int64(len(service) - len(l.yes)); n > l.broken.Load() {
-		w.t.Errorf("%d verifications are in the log that were refused: only %d answers were cut off", n, l.broken.Load())
+	if n := int64(len(service) - len(l.yes)); n > l.broken.Load()+l.unsure.Load() {
+		w.t.Errorf("%d verifications are in the log that were refused: only %d answers were cut off, and of %d the server said that it did not know", n, l.broken.Load(), l.unsure.Load())
 	}
 	w.t.Logf("measured: %d acknowledged, all in both logs once; %d in the logs; %d refused with 503, %d answers cut off",
 		len(l.yes), len(service), l.refused.Load(), l.broken.Load())
 }
 
-// where is where a verification stands in a log.
+// where is where an entry stands in a log.
 type where struct {
 	log, leaf string
 	seq       int64
+	entry     audit.Entry
 }
 
 // log reads a log, checks all of it, and returns its verifications by request.
-func (w *world) log(tenant string) map[string][]where {
+func (w *world) log(tenant string) map[string][]where { return w.entries(tenant, "agent.verified") }
+
+// entries is log of another type of entries.
+func (w *world) entries(tenant, typ string) map[string][]where {
 	w.t.Helper()
 	l, err := w.admin.Log(w.t.Context(), tenant)
 	must(w.t, err)
@@ -242,8 +251,8 @@ func (w *world) log(tenant string) map[string][]where {
 		}
 		must(w.t, verifier.Add(audit.Record{Seq: audit.Seq(r.Seq), Prev: [32]byte(r.Prev), Entry: r.Body, Leaf: leaf}))
 		link, seen[e.ID] = audit.Link(link, leaf), true
-		if e.Type == "agent.verified" {
-			found[r.Request] = append(found[r.Request], where{l.ID, hex.EncodeToString(r.Leaf), r.Seq})
+		if e.Type == typ {
+			found[r.Request] = append(found[r.Request], where{l.ID, hex.EncodeToString(r.Leaf), r.Seq, e})
 		}
 	}
 	state := verifier.State()
