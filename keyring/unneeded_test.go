@@ -135,25 +135,29 @@ func TestUnneededIsBounded(t *testing.T) {
 	const last = unneededMost + 1
 	say(last + 1)
 	are("nothing is destroyed", 2, last)
-	for v := uint32(1); v <= 2; v++ {
-		if err := r.Destroy(t.Context(), id, UseWrap, v); err != nil {
+	destroy := func(use Use, v uint32) {
+		t.Helper()
+		if err := r.Destroy(t.Context(), id, use, v); err != nil {
 			t.Fatal(err)
 		}
 	}
+	destroy(UseWrap, 1)
 	say(last + 1)
-	are("something needs the versions of one use", 2, last)
-	for v := uint32(1); v <= 2; v++ {
-		if err := r.Destroy(t.Context(), id, UseSubjects, v); err != nil {
-			t.Fatal(err)
-		}
-	}
+	are("subjects are under the first", 2, last)
+	destroy(UseSubjects, 1)
+	destroy(UseSubjects, 2)
 	say(last + 1)
-	are("two rotations are over", 3, last+1)
-	if err := r.NoteUnneeded(t.Context(), id, Unneeded{3, 3, time.Time{}}); err != nil {
+	are("one rotation is over", 3, last+1)
+	say(last + 2)
+	are("something is under the second", 3, last+1)
+	destroy(UseWrap, 2)
+	say(last + 2)
+	are("two are over", 4, last+2)
+	if err := r.NoteUnneeded(t.Context(), id, Unneeded{4, 4, time.Time{}}); err != nil {
 		t.Fatal(err)
 	}
-	say(last + 2)
-	are("there is room", 4, last+2)
+	say(last + 3)
+	are("there is room", 5, last+3)
 }
 
 // TestUnneededIsRewrapped: no older version of the platform key is needed for it.
