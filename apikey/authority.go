@@ -80,18 +80,15 @@ func (a authority) holds(capability string) bool {
 	return a.system() || a.caller.Holds(capability) && (a.held == nil || slices.Contains(*a.held, capability) || slices.Contains(*a.held, tenantdb.Everything))
 }
 
-// proofLife is how long a proof counts as fresh.
-const proofLife = 5 * time.Minute
-
 // fresh refuses a person whose last proof is old, and who would have a key in hand that may do what wants a fresh one: nobody asks a
 // key for that.
 func (a authority) fresh(k Key, now time.Time) error {
 	p, ok := a.caller.Person()
 	dangerous := func(s string) bool { return s == tenantdb.Everything || s == "sso:write" }
-	if !ok || k.Kind == Data || !slices.ContainsFunc(k.Scopes, dangerous) || now.Sub(p.ProvedAt) <= proofLife {
+	if !ok || k.Kind == Data || !slices.ContainsFunc(k.Scopes, dangerous) {
 		return nil
 	}
-	return problem.New(problem.Denied, "Prove yourself again: a key that may do this needs a proof that is not older than %d minutes.", int(proofLife.Minutes()))
+	return p.Fresh(now)
 }
 
 // person is who acts, or whose key does; zero if no person does.

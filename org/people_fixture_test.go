@@ -89,7 +89,7 @@ func (c *company) as(t *testing.T, p PersonID) tenantdb.Caller {
 // stale is a session whose last proof is old.
 func (c *company) stale(t *testing.T, p PersonID) tenantdb.Caller {
 	t.Helper()
-	return c.session(c.standing(t, c.id, p), tenantdb.Person{ID: p, Session: "test", ProvedAt: c.now().Add(-proofLife - time.Second)})
+	return c.session(c.standing(t, c.id, p), tenantdb.Person{ID: p, Session: "test", ProvedAt: c.now().Add(-tenantdb.FreshProof - time.Second)})
 }
 
 func (c *company) session(s Standing, p tenantdb.Person) tenantdb.Caller {

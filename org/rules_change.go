@@ -383,14 +383,5 @@ func (r *Room) tellOwners(ctx context.Context, tx *tenantdb.Tx, t mail.Template,
 }
 
 func tell(ctx context.Context, tx *tenantdb.Tx, people []PersonID, t mail.Template, about map[string]string) error {
-	for _, p := range people {
-		ids := map[string]string{"person": p.String()}
-		for k, v := range about {
-			ids[k] = v
-		}
-		if err := tx.Enqueue(ctx, mail.Job{Tenant: tx.Tenant().String(), Template: t, IDs: ids}); err != nil {
-			return err
-		}
-	}
-	return nil
+	return mail.ToEach(ctx, tx, tx.Tenant().String(), people, t, about)
 }

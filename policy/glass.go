@@ -48,7 +48,6 @@ const (
 	mostLife       = 24 * time.Hour
 	patience       = 24 * time.Hour // what nobody answers for so long lapses
 	reviewWithin   = 7 * 24 * time.Hour
-	freshProof     = 5 * time.Minute
 	mostAsked      = 10 // by one person in a day: each is a mail to every owner
 )
 
@@ -237,30 +236,13 @@ func holder(c tenantdb.Caller, capability string) (tenantdb.Person, error) {
 	return p, nil
 }
 
-// proved refuses a person who was not proved a moment ago.
-func (g *Glass) proved(p tenantdb.Person) error {
-	if age := g.now().Sub(p.ProvedAt); age > freshProof || age < -freshProof {
-		return problem.New(problem.Denied, "Prove yourself again: this needs a proof of the last five minutes.")
-	}
-	return nil
-}
-
 // tell asks for a mail to every owner.
 func (g *Glass) tell(ctx context.Context, tx *tenantdb.Tx, what mail.Template, ids map[string]string) error {
 	owners, err := g.cfg.Rules.Owners(ctx, &tx.ReadTx)
 	if err != nil {
 		return err
 	}
-	for _, o := range owners {
-		each := map[string]string{"person": o.String()}
-		for k, v := range ids {
-			each[k] = v
-		}
-		if err := tx.Enqueue(ctx, mail.Job{Tenant: tx.Tenant().String(), Template: what, IDs: each}); err != nil {
-			return err
-		}
-	}
-	return nil
+	return mail.ToEach(ctx, tx, tx.Tenant().String(), owners, what, ids)
 }
 
 // event is what happened to a use.

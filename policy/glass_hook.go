@@ -70,7 +70,7 @@ func checkHook(key secret.Bytes, h http.Header, body []byte, now time.Time) bool
 func (g *Glass) SetHook(ctx context.Context, c tenantdb.Caller) (secret.String, error) {
 	p, err := holder(c, tenantdb.Everything)
 	if err == nil {
-		err = g.proved(p)
+		err = p.Fresh(g.now())
 	}
 	if err != nil {
 		return secret.String{}, err

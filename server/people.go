@@ -328,14 +328,6 @@ func tellOwnersOfSSO(people *org.Room) func(context.Context, *tenantdb.Tx, sso.N
 		if err != nil {
 			return err
 		}
-		for _, o := range owners {
-			err := tx.Enqueue(ctx, mail.Job{Tenant: tx.Tenant().String(), Template: mail.SSOConfigurerLeft, IDs: map[string]string{
-				"person": o.String(), "kind": n.Kind, "connection": n.Connection.String(), "domain": n.Domain,
-			}})
-			if err != nil {
-				return err
-			}
-		}
-		return nil
+		return mail.ToEach(ctx, tx, tx.Tenant().String(), owners, mail.SSOConfigurerLeft, map[string]string{"kind": n.Kind, "connection": n.Connection.String(), "domain": n.Domain})
 	}
 }

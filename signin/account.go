@@ -15,22 +15,14 @@ import (
 	"github.com/avouch-dev/avouch/tenantdb"
 )
 
-// FreshProof is how long ago a person may have proved a factor who does what is dangerous.
-const FreshProof = 5 * time.Minute
-
-// Stale is the refusal of what wants a fresh proof.
-func Stale() error {
-	return problem.New(problem.Denied, "Prove yourself again: this wants a proof of the last five minutes (POST /api/v1/session/prove).")
-}
-
 // person is the person that asks, and with which proof.
 func (r *Room) person(c tenantdb.Caller, fresh bool) (tenantdb.Person, error) {
 	p, ok := c.Person()
 	if !ok {
 		return p, errNoAccount()
 	}
-	if fresh && r.cfg.Now().Sub(p.ProvedAt) > FreshProof {
-		return p, Stale()
+	if fresh {
+		return p, p.Fresh(r.cfg.Now())
 	}
 	return p, nil
 }

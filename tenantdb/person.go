@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/avouch-dev/avouch/audit"
+	"github.com/avouch-dev/avouch/internal/problem"
 )
 
 // PersonID names a person of a tenant. It is the data subject of what the log tells of that person in private.
@@ -23,6 +24,17 @@ type Person struct {
 	Unproved []string
 	// Lent is what break-glass lends for a while.
 	Lent []string
+}
+
+// FreshProof is how old a proof may be for what is dangerous.
+const FreshProof = 5 * time.Minute
+
+// Fresh refuses a person whose last proof is old, or of a time to come: what is dangerous wants to know that it is still them.
+func (p Person) Fresh(now time.Time) error {
+	if now.Sub(p.ProvedAt).Abs() <= FreshProof {
+		return nil
+	}
+	return problem.New(problem.Denied, "Prove yourself again: this needs a proof of the last five minutes (POST /api/v1/session/prove).")
 }
 
 // Capabilities lists what a credential can be allowed to do, beside Everything.

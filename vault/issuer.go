@@ -3,7 +3,6 @@ package vault
 import (
 	"context"
 	"slices"
-	"strings"
 
 	"github.com/avouch-dev/avouch/internal/problem"
 	"github.com/avouch-dev/avouch/tenantdb"
@@ -11,12 +10,6 @@ import (
 
 // Who holds an agent's token is the agent. So the second person for what an agent asks is nobody who registered it, or issued the token
 // that it comes with.
-
-// actorNamed is an actor as rows name it.
-func actorNamed(s string) Actor {
-	kind, name, _ := strings.Cut(s, ":")
-	return Actor{kind, name}
-}
 
 // isNot refuses an approval of what an agent asked by who may be that agent. A token of which nobody wrote down who issued it, before there
 // was a column for it, is anybody's.
@@ -30,7 +23,7 @@ func (r *Room) isNot(ctx context.Context, tx *tenantdb.ReadTx, by, agent Actor) 
 	}
 	var issuers []Actor
 	for _, n := range append(names, registrar) {
-		issuers = append(issuers, actorNamed(n))
+		issuers = append(issuers, actorIn(n))
 	}
 	me, err := r.self(ctx, tx, by, issuers)
 	if err == nil && slices.ContainsFunc(issuers, me.is) {
@@ -49,7 +42,7 @@ func (r *Room) bar(ctx context.Context, tx *tenantdb.ReadTx, c tenantdb.Caller, 
 	for k := range loans {
 		approvers = append(approvers, loans[k].approver())
 	}
-	me, err := r.self(ctx, tx, actorNamed(issuer), approvers)
+	me, err := r.self(ctx, tx, actorIn(issuer), approvers)
 	if err != nil {
 		return err
 	}
@@ -63,7 +56,7 @@ func (q *Request) approver() Actor {
 	if q.DecidedBy == nil {
 		return Actor{}
 	}
-	return actorNamed(*q.DecidedBy)
+	return actorIn(*q.DecidedBy)
 }
 
 // loans are the requests that lend something to the asker now.

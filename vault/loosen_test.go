@@ -188,7 +188,7 @@ func TestNobodyRedirects(t *testing.T) {
 	p := h.person(t, decides...)
 	h.grant(t, i, p.actor(), ForCode)
 	stale := *p
-	stale.proved = freshProof + time.Second
+	stale.proved = tenantdb.FreshProof + time.Second
 	to := func(c tenantdb.Caller, i ID, p Policy) error {
 		_, err := h.Update(ctx, c, i, "", Change{Policy: &p})
 		return err
@@ -227,7 +227,7 @@ func TestNobodyRedirects(t *testing.T) {
 	refused(t, "not approved", to(p.caller(), i, Policy{Approval: true, Fetch: theirs.Fetch}), problem.Denied, whoever)
 
 	// Who put it in, and no longer when another did.
-	h.clock.pass(freshProof + time.Second)
+	h.clock.pass(tenantdb.FreshProof + time.Second)
 	refused(t, "who put it in, on an old proof", to(h.boss, i, Policy{Approval: true, Fetch: theirs.Fetch}), problem.Denied, "Prove yourself again")
 	must(t, to(h.fresh(), i, Policy{Approval: true, Fetch: theirs.Fetch}))
 	other := h.person(t, decides...)

@@ -223,7 +223,7 @@ func TestNobodyGrantsToThemselves(t *testing.T) {
 		_, err := h.Grant(ctx, by, i, h.member(t).actor(), ForSeed, nil)
 		refused(t, says+" grants a seed", err, problem.Denied, "Only a person who is signed in")
 	}
-	p.proved = freshProof + time.Second
+	p.proved = tenantdb.FreshProof + time.Second
 	_, err := h.Grant(ctx, p.caller(), i, h.member(t).actor(), ForSeed, nil)
 	refused(t, "a seed on an old proof", err, problem.Denied, "Prove yourself again")
 	p.proved = 0

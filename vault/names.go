@@ -52,8 +52,8 @@ func actorIn(text string) Actor {
 	return Actor{kind, id}
 }
 
-// knows is the capability with which names of a kind are read elsewhere too.
-func knows(kind string) string {
+// readsNames is the capability with which names of a kind are read elsewhere too.
+func readsNames(kind string) string {
 	return map[string]string{APerson: "members:read", AGroup: "members:read", AnAgent: "agents:read", AKey: "keys:read"}[kind]
 }
 
@@ -133,12 +133,12 @@ func (r *Room) holders(ctx context.Context, c tenantdb.Caller, who []Actor) (all
 		return nil, err
 	}
 	for a, h := range all {
-		if !c.May(knows(a.Kind)) {
+		if !c.May(readsNames(a.Kind)) {
 			h.name = ""
 			all[a] = h
 		}
 	}
-	if len(people) == 0 || !c.May(knows(APerson)) {
+	if len(people) == 0 || !c.May(readsNames(APerson)) {
 		return all, nil
 	}
 	names, err := r.cfg.Names(ctx, c, people)

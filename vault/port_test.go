@@ -20,6 +20,7 @@ import (
 	"github.com/avouch-dev/avouch/internal/otp"
 	"github.com/avouch-dev/avouch/internal/problem"
 	"github.com/avouch-dev/avouch/internal/secret"
+	"github.com/avouch-dev/avouch/tenantdb"
 	"github.com/avouch-dev/avouch/vault/portable"
 )
 
@@ -264,9 +265,9 @@ func TestExport(t *testing.T) {
 	h.grant(t, only.ID, p.actor(), ForCode)
 	clearly := portable.Protection{Clear: true}
 	stale := *p
-	stale.proved = freshProof + time.Second
+	stale.proved = tenantdb.FreshProof + time.Second
 	future := *p
-	future.proved = -freshProof - time.Second
+	future.proved = -tenantdb.FreshProof - time.Second
 	before := len(h.Entries(t, h.acme))
 	for says, c := range map[string]struct {
 		by   *someone

@@ -293,7 +293,7 @@ func TestRequests(t *testing.T) {
 		}
 	}
 	old := h.fresh()
-	h.clock.pass(freshProof + time.Second)
+	h.clock.pass(tenantdb.FreshProof + time.Second)
 	_, err = h.Decide(ctx, old, q.ID, true)
 	refused(t, "an old proof", err, problem.Denied, "Prove yourself again")
 	got, err := h.Decide(ctx, h.fresh(), q.ID, false)

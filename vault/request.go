@@ -368,14 +368,5 @@ func (r *Room) tellOwners(ctx context.Context, tx *tenantdb.Tx, what mail.Templa
 	if err != nil {
 		return err
 	}
-	for _, o := range owners {
-		each := map[string]string{"person": o.String()}
-		for k, v := range ids {
-			each[k] = v
-		}
-		if err := tx.Enqueue(ctx, mail.Job{Tenant: tx.Tenant().String(), Template: what, IDs: each}); err != nil {
-			return err
-		}
-	}
-	return nil
+	return mail.ToEach(ctx, tx, tx.Tenant().String(), owners, what, ids)
 }

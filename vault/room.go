@@ -133,19 +133,13 @@ func need(c tenantdb.Caller, capability string) error {
 	return problem.New(problem.Denied, "This needs the capability %s, which the credential does not have.", capability)
 }
 
-// freshProof is how old a proof may be for what is dangerous.
-const freshProof = 5 * time.Minute
-
 // proved is the person who calls, proved a moment ago: seeds are shown to nobody else.
 func (r *Room) proved(c tenantdb.Caller) (tenantdb.Person, error) {
 	p, is := c.Person()
 	if !is {
 		return p, problem.New(problem.Denied, "Only a person who is signed in does this.")
 	}
-	if age := r.now().Sub(p.ProvedAt); age > freshProof || age < -freshProof {
-		return p, problem.New(problem.Denied, "Prove yourself again: this needs a proof of the last five minutes.")
-	}
-	return p, nil
+	return p, p.Fresh(r.now())
 }
 
 func wrapped(op string, err error) error {

@@ -3,7 +3,6 @@ package vault
 import (
 	"context"
 	"slices"
-	"strings"
 
 	"github.com/avouch-dev/avouch/internal/problem"
 	"github.com/avouch-dev/avouch/tenantdb"
@@ -119,8 +118,7 @@ func (r *Room) Takes(ctx context.Context, tx *tenantdb.ReadTx, group string) (al
 // Gain are those of some people who would put themselves into a group to which items are granted, when a directory or a provider puts them in:
 // by is who made its key, or configured it, as kind and id. Else it is believed. The only owner is none of them; alone says that it was they.
 func (r *Room) Gain(ctx context.Context, tx *tenantdb.ReadTx, by, group string, people []tenantdb.PersonID) (gain []tenantdb.PersonID, alone bool, err error) {
-	kind, name, _ := strings.Cut(by, ":")
-	gain, err = r.gain(ctx, tx, Actor{kind, name}, group, people)
+	gain, err = r.gain(ctx, tx, actorIn(by), group, people)
 	for k := 0; err == nil && k < len(gain); k++ {
 		if alone, err = r.cfg.People.Alone(ctx, tx, gain[k]); alone {
 			return slices.Delete(gain, k, k+1), true, nil

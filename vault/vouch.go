@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/avouch-dev/avouch/audit"
+	"github.com/avouch-dev/avouch/internal/id"
 	"github.com/avouch-dev/avouch/internal/problem"
 	"github.com/avouch-dev/avouch/keyring"
 	"github.com/avouch-dev/avouch/tenantdb"
@@ -214,39 +215,47 @@ func granted(ctx context.Context, tx *tenantdb.ReadTx, items ...Item) (grants []
 	if lent, err = readLent(ctx, tx, of...); err != nil {
 		return nil, nil, nil, err
 	}
-	ids, requests := make([]GrantID, len(grants)), make([]RequestID, len(lent))
-	for k := range grants {
-		ids[k] = grants[k].ID
-	}
-	for k := range lent {
-		requests[k] = lent[k].ID
-	}
-	byGrant, err := readLasts(ctx, tx, ids)
-	if err != nil {
-		return nil, nil, nil, err
-	}
-	byRequest, err := readLasts(ctx, tx, requests)
-	if err != nil {
-		return nil, nil, nil, err
-	}
 	bad = map[ID]error{}
-	for k := range grants {
-		g := &grants[k]
-		l, said := byGrant[g.ID]
+	err = eachLast(ctx, tx, grants, func(g *Grant) GrantID { return g.ID }, func(g *Grant, l last, said bool) {
 		if made := own[g.ID]; !said && made.Item == g.Item && made.To == g.To && made.Level == g.Level && g.ExpiresAt == nil {
-			continue
+			return
 		}
 		if !l.is(g.event(wasGranted)) {
 			bad[g.Item] = altered()
 		}
+	})
+	if err != nil {
+		return nil, nil, nil, err
 	}
-	for k := range lent {
-		l := byRequest[lent[k].ID]
-		if !l.is(lent[k].event(wasApproved)) {
-			bad[lent[k].Item] = altered()
+	err = eachLast(ctx, tx, lent, func(q *Request) RequestID { return q.ID }, func(q *Request, l last, _ bool) {
+		if !l.is(q.event(wasApproved)) {
+			bad[q.Item] = altered()
 		}
+	})
+	if err != nil {
+		return nil, nil, nil, err
 	}
 	return grants, lent, bad, nil
+}
+
+// eachLast holds each of all against the newest entry about it, if there is one. A page of items has tens of thousands of grants: the
+// entries of a few are read at once.
+func eachLast[T, K any](ctx context.Context, tx *tenantdb.ReadTx, all []T, name func(*T) id.ID[K], look func(one *T, l last, said bool)) error {
+	for some := range slices.Chunk(all, 500) {
+		ids := make([]id.ID[K], len(some))
+		for k := range some {
+			ids[k] = name(&some[k])
+		}
+		lasts, err := readLasts(ctx, tx, ids)
+		if err != nil {
+			return err
+		}
+		for k := range some {
+			l, said := lasts[ids[k]]
+			look(&some[k], l, said)
+		}
+	}
+	return nil
 }
 
 // The entries of what somebody may do from then on.

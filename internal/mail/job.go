@@ -3,6 +3,8 @@ package mail
 import (
 	"context"
 	"errors"
+	"fmt"
+	"maps"
 	"time"
 
 	"github.com/riverqueue/river"
@@ -23,6 +25,23 @@ func (Job) Kind() string { return "mail.send" }
 
 // InsertOpts gives a mail a day and a half of tries.
 func (Job) InsertOpts() river.InsertOpts { return river.InsertOpts{MaxAttempts: 15} }
+
+// Enqueuer is an organisation's transaction, which asks for a job as it commits.
+type Enqueuer interface {
+	Enqueue(ctx context.Context, args river.JobArgs) error
+}
+
+// ToEach asks for one mail to each of some people: what it is about, and "person", whom it goes to.
+func ToEach[P fmt.Stringer](ctx context.Context, tx Enqueuer, tenant string, people []P, t Template, about map[string]string) error {
+	for _, p := range people {
+		ids := map[string]string{"person": p.String()}
+		maps.Copy(ids, about)
+		if err := tx.Enqueue(ctx, Job{Tenant: tenant, Template: t, IDs: ids}); err != nil {
+			return err
+		}
+	}
+	return nil
+}
 
 // Resolve finds the address and what fills the template when the job runs, so that a mail goes to where its reader is now.
 // An empty address means that there is nobody to tell.

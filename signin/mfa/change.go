@@ -16,14 +16,6 @@ import (
 // proveAgain is how a page recognises that a fresh proof is wanted.
 const proveAgain = "Prove yourself again"
 
-// fresh refuses a proof that is older than Fresh at an instant.
-func fresh(p tenantdb.Person, at time.Time) error {
-	if p.ProvedAt.IsZero() || at.Sub(p.ProvedAt) > Fresh {
-		return problem.New(problem.Denied, "%s: this wants a proof of the last %d minutes.", proveAgain, int(Fresh.Minutes()))
-	}
-	return nil
-}
-
 // proved refuses a caller whose proof is not good enough to change factors: a fresh one, by a method as strong as the
 // strongest factor. Whoever has none enrols for the first time: then the sign-in that makes them is the proof; after a
 // reset, one that includes the mailed code.
@@ -42,7 +34,7 @@ func proved(c tenantdb.Caller, all []stored, at time.Time) error {
 			return nil
 		}
 	}
-	if err := fresh(p, at); err != nil || most == "" {
+	if err := p.Fresh(at); err != nil || most == "" {
 		return err
 	}
 	for _, m := range p.Methods {
@@ -184,7 +176,7 @@ func (r *Room) Reset(ctx context.Context, c tenantdb.Caller, member tenantdb.Per
 		}
 		p, err := person(c)
 		if err == nil {
-			err = fresh(p, r.instant())
+			err = p.Fresh(r.instant())
 		}
 		if err != nil {
 			return 0, err

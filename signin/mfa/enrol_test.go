@@ -68,7 +68,7 @@ func TestProofsGrowOld(t *testing.T) {
 	f := open(t)
 	f.have(t, f.ada, TOTP)
 	f.clock.pass(time.Hour)
-	for age, ok := range map[time.Duration]bool{0: true, Fresh: true, Fresh + time.Second: false, 24 * time.Hour: false} {
+	for age, ok := range map[time.Duration]bool{0: true, tenantdb.FreshProof: true, tenantdb.FreshProof + time.Second: false, 24 * time.Hour: false} {
 		_, err := f.room.Begin(t.Context(), f.since(f.ada, f.clock.now().Add(-age), TOTP), Wanted{Kind: TOTP})
 		if ok != (err == nil) || !ok && !strings.HasPrefix(problem.Of(err).Detail, proveAgain) {
 			t.Errorf("a proof of %v ago: %v", age, err)

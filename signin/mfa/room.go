@@ -125,7 +125,6 @@ const (
 	MostGuesses = 20               // wrong codes of one person in a day, whatever the number of attempts
 	MostSent    = 10               // codes sent for one person in an hour
 	CodeLife    = 10 * time.Minute // of codes that are sent, of challenges, and of enrolments that wait for their confirmation
-	Fresh       = 5 * time.Minute  // how recent a proof must be to change factors
 
 	// DefaultTexts is Config.TextsPerDay, unless the installation says otherwise. Each message costs money, and whoever makes an
 	// organisation names the numbers.

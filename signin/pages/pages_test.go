@@ -336,7 +336,7 @@ func TestProof(t *testing.T) {
 	}
 	api["POST /api/v1/address"] = func(string) any {
 		if !proved {
-			return refusal{403, "Prove yourself again: this wants a proof of the last five minutes (POST /api/v1/session/prove)."}
+			return refusal{403, "Prove yourself again: this needs a proof of the last five minutes (POST /api/v1/session/prove)."}
 		}
 		return object{}
 	}

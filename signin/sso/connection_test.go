@@ -118,7 +118,7 @@ func TestWhoMayConnect(t *testing.T) {
 		"by a group":                    {s.caller(s.acme, s.ada, 0, viewer...), Admission{Groups: map[string]org.GroupID{"x": admins.ID}}, "denied"},
 		"who may only read":             {s.caller(s.acme, s.ada, 0, "sso:read"), Admission{}, "denied"},
 		"who broke the glass":           {lent, Admission{}, "denied"},
-		"whose proof is old":            {s.caller(s.acme, s.ada, proofLife+time.Second, "*"), Admission{}, "denied"},
+		"whose proof is old":            {s.caller(s.acme, s.ada, tenantdb.FreshProof+time.Second, "*"), Admission{}, "denied"},
 		"an owner who makes owners":     {s.owner, Admission{JIT: true, Roles: []string{org.RoleOwner}}, "invalid"},
 		"a role that is not there":      {s.owner, Admission{JIT: true, Roles: []string{"nothing"}}, "invalid"},
 		"a group that is not there":     {s.owner, Admission{Groups: map[string]org.GroupID{"x": {1}}}, "invalid"},

@@ -193,7 +193,7 @@ func TestLink(t *testing.T) {
 	if _, why := link(user("grace-1", "")); why != ReasonOther {
 		t.Errorf("the name of somebody else, for who has none: %q", why)
 	}
-	s.apis[0] = s.api(s.Door, s.rooms[0], s.caller(s.acme, s.ada, proofLife+1, tenantdb.Everything))
+	s.apis[0] = s.api(s.Door, s.rooms[0], s.caller(s.acme, s.ada, tenantdb.FreshProof+1, tenantdb.Everything))
 	w := s.browser().send(t, 0, http.MethodPost, "/api/v1/sso/prove", `{"connection_id":"`+s.conn.ID.String()+`","link":true}`, "Content-Type", "application/json")
 	if w.Code != http.StatusForbidden || !strings.Contains(w.Body.String(), "Prove yourself again") {
 		t.Errorf("without a fresh proof: %d %s", w.Code, w.Body)

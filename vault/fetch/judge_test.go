@@ -75,7 +75,7 @@ func TestHostTraps(t *testing.T) {
 		"https://api.example.com../", "https://.api.example.com/", "https://api..example.com/", "https://api.example.com:443:443/", "https://api.example.com:+443/",
 		"https://api.example.com:65979/", "https://api.example.com:0/", "https://api.example.com:-1/", "https://api.example.com:４４３/", "https://api.example.com:443x/",
 		"https://api.example.com /", " https://api.example.com/", "https://api.example.com/\r\nX: y", "https://api.example.com/\x00", "https://api.example.com/a b", "https://api.example.com/?a b", "https://api.example.com/?ü", "https://api.example.com\t/",
-		"https://аpi.example.com/" /* a Cyrillic a */, "https://xn--/", "https://api.example.com/x\u00a0", "https://api.example.com/ü", "https://api.example.com/a%2Fb{", `https://api.example.com/?a\b`, `https://api.example.com/a\b`, "https://api_example.com/",
+		"https://аpi.example.com/" /* a Cyrillic a */, "https://xn--/", "https://\xe5.wide.example/", "https://\ufffd.wide.example/", "https://xn--zn7c.wide.example/", "https://api.example.com/x\u00a0", "https://api.example.com/ü", "https://api.example.com/a%2Fb{", `https://api.example.com/?a\b`, `https://api.example.com/a\b`, "https://api_example.com/",
 		"https://3221225991/", "https://0xc0000207/", "https://0300.0.2.7/", "https://192.0.519/", "https://192.0.2.07/", "https://192.0.2.0x7/", "https://192.0.2.7.8/", "https://192.0.2/", "https://192.0.2.263/",
 		"https://0x7f.1/", "https://2130706433/", "https://127.1/", "https://0/",
 		"https://[::ffff:192.0.2.8]/", "https://[2606:4700::1111%25eth0]/", "https://[2606:4700::1111%eth0]/", "https://[2606:4700::1111/", "https://[2606:4700::1111]x/", "https://[2606:4700::1111]443/",

@@ -5,6 +5,7 @@ import (
 	"net/netip"
 	"strconv"
 	"strings"
+	"unicode/utf8"
 
 	"golang.org/x/net/idna"
 	"golang.org/x/net/publicsuffix"
@@ -112,6 +113,9 @@ func parseOrigin(scheme, text string) (origin, error) {
 
 // name is a name or an IPv4 address in canonical form.
 func name(host string) (string, error) {
+	if !utf8.ValidString(host) { // idna would take broken bytes for a letter of their own
+		return "", errHost
+	}
 	host, err := idna.Lookup.ToASCII(host) // also takes full-width digits and dots to the usual ones
 	if err != nil || strings.Contains(host, "..") || strings.HasPrefix(host, ".") {
 		return "", errHost
