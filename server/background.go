@@ -72,12 +72,16 @@ func (s *Server) background() {
 
 // every runs fn at once in the background and then at the interval. A failure is logged and tried again at the next.
 func (s *Server) every(ctx context.Context, what string, interval time.Duration, fn func(context.Context) error) {
+	s.first.Add(1)
 	s.work.Go(func() {
 		ticks, stop := s.cfg.clock.ticks(interval)
 		defer stop()
-		for {
+		for first := true; ; first = false {
 			if err := fn(ctx); err != nil && ctx.Err() == nil {
 				s.log.ErrorContext(ctx, "background work failed", "what", what, "error", err)
+			}
+			if first {
+				s.first.Done()
 			}
 			select {
 			case <-ticks:
@@ -87,6 +91,9 @@ func (s *Server) every(ctx context.Context, what string, interval time.Duration,
 		}
 	})
 }
+
+// Settled waits until all that runs beside the requests has run once.
+func (s *Server) Settled() { s.first.Wait() }
 
 // purge forgets what no organisation needs any more.
 func (s *Server) purge(ctx context.Context) error {

@@ -78,6 +78,7 @@ type Server struct {
 	beside    []*http.Server
 	stopped   context.CancelFunc
 	work      sync.WaitGroup
+	first     sync.WaitGroup // of what runs in the background: its first turn
 	stopJobs  func(context.Context) error
 	// operating is for an operator's command, which may have to mend what a server must not start with.
 	operating bool

@@ -154,6 +154,9 @@ func newPool(ctx context.Context, cfg Config, most int32, appends bool, lockTime
 	}
 	pc.MaxConns = most
 	pc.MaxConnLifetime = time.Hour
+	if pc.ConnConfig.DefaultQueryExecMode == pgx.QueryExecModeCacheStatement {
+		pc.ConnConfig.DescriptionCacheCapacity = 0 // of another mode, and made as large as that of statements all the same
+	}
 	params := pc.ConnConfig.RuntimeParams
 	params["application_name"] = "avouch"
 	params["lock_timeout"] = lockTimeout

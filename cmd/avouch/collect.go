@@ -6,6 +6,8 @@ import (
 	"runtime/debug"
 	"runtime/metrics"
 	"time"
+
+	"github.com/avouch-dev/avouch/server"
 )
 
 // A server that keeps few megabytes and makes a hundred of garbage a second would be collected many times a second, for a
@@ -19,12 +21,14 @@ const (
 )
 
 // collectLess gives back what only the start needed, a fifth of all, and has the collector heed that from now on, unless GOGC says
-// what it is to do.
-func collectLess() {
+// what it is to do. The server's first look at all that it has is of the start too.
+func collectLess(s *server.Server) {
 	debug.FreeOSMemory()
 	if os.Getenv("GOGC") == "" {
 		afterCollection(time.Now(), 0)
 	}
+	s.Settled()
+	debug.FreeOSMemory()
 }
 
 // afterCollection runs at each end of a collection: the cleanup of what that found unused. At the one before, the heap was given

@@ -150,7 +150,7 @@ func (c *devCmd) serve(ctx context.Context, pg *devpg.Cluster, listeners []net.L
 		log.InfoContext(ctx, "passkeys cannot be tried in this directory, but in a new one (--dir) on localhost", "why", why)
 	}
 	go keepRunning(ctx, pg, log)
-	go collectLess()
+	go collectLess(s)
 	return answer(ctx, s, listeners)
 }
 

@@ -128,7 +128,7 @@ func TestPlainly(t *testing.T) {
 // people gives every command but those that run and look after a server: their flags are the server's settings.
 func people(t *testing.T, visit func(where string, n *kong.Node)) {
 	t.Helper()
-	parser, err := newParser(t.Context(), &root{})
+	parser, err := newParser(&root{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -143,6 +143,20 @@ func people(t *testing.T, visit func(where string, n *kong.Node)) {
 		}
 	}
 	walk(parser.Model.Node)
+}
+
+// TestEveryCommandRuns: whatever can be chosen is a command.
+func TestEveryCommandRuns(t *testing.T) {
+	t.Parallel()
+	parser, err := newParser(&root{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, n := range parser.Model.Leaves(false) {
+		if _, is := n.Target.Addr().Interface().(command); !is {
+			t.Errorf("%s cannot be run", n.FullPath())
+		}
+	}
 }
 
 // TestEveryCommandAndFlag holds what the help says of all of them: a sentence each, and a variable for every flag.

@@ -66,7 +66,7 @@ func (c *serveCmd) run(ctx context.Context, out io.Writer, log *slog.Logger, asJ
 	if err != nil {
 		return err
 	}
-	go collectLess()
+	go collectLess(s)
 	return s.Serve(ctx, l)
 }
 

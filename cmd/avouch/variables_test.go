@@ -145,7 +145,7 @@ func TestNamedVariablesExist(t *testing.T) {
 	t.Parallel()
 	sources := programText(t)
 	known := read(t, sources)
-	k, err := newParser(t.Context(), &root{})
+	k, err := newParser(&root{})
 	if err != nil {
 		t.Fatal(err)
 	}

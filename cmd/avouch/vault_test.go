@@ -214,7 +214,7 @@ func TestVaultDocument(t *testing.T) {
 		for _, word := range regexp.MustCompile(`"[^"]*"|'[^']*'|[^\s"'|]+`).FindAllString(m[1], -1) {
 			args = append(args, strings.Trim(word, `"'`))
 		}
-		parser, err := newParser(t.Context(), &root{})
+		parser, err := newParser(&root{})
 		if err != nil {
 			t.Fatal(err)
 		}
