@@ -5,11 +5,14 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
+	"strings"
 	"sync"
 	"time"
+	"unique"
 
 	"github.com/avouch-dev/avouch/internal/problem"
 	"github.com/avouch-dev/avouch/keyring"
+	"github.com/avouch-dev/avouch/tenantdb"
 )
 
 // Checker says whose a token is. It remembers whose signatures it has verified, by the hash of the whole token, and
@@ -17,13 +20,14 @@ import (
 // goroutines.
 type Checker struct {
 	issuer Issuer
+	itself []string // the audience of what is bound to no resource
 	keys   *keyring.Signing
 	shards [shardCount]shard
 }
 
 const (
 	shardCount = 32 // so that goroutines rarely meet at a lock
-	// remembered bounds the tokens in memory: some 700 bytes each.
+	// remembered bounds the tokens in memory: some 200 bytes each.
 	remembered = 32 << 10
 	shardLimit = remembered / shardCount / 2
 )
@@ -35,12 +39,40 @@ type shard struct {
 	young, old map[[sha256.Size]byte]*verified
 }
 
-// verified is a token whose signature was good when it was remembered. It never changes.
-type verified struct{ claims Claims }
+// verified is a token whose signature was good when it was remembered. It never changes. It is what tokens differ in: most of a
+// token's text is the same in all, and there are many.
+type verified struct {
+	key                        unique.Handle[string]
+	agent                      ID
+	tenant                     tenantdb.TenantID
+	jti                        TokenID
+	generation, uses           int64
+	issued, notBefore, expires int64    // seconds, as in a token
+	resources                  []string // nil: the audience is the issuer alone
+}
+
+func (c *Claims) kept() *verified {
+	v := &verified{unique.Make(c.KeyID), c.Agent, c.Tenant, c.JTI, c.Generation, c.Uses, c.IssuedAt.Unix(), c.NotBefore.Unix(), c.Expires.Unix(), nil}
+	if c.Bound() {
+		for _, a := range c.Audience {
+			v.resources = append(v.resources, strings.Clone(a)) // it is a part of the whole token
+		}
+	}
+	return v
+}
+
+func (v *verified) claims(c *Checker) Claims {
+	at := func(seconds int64) time.Time { return time.Unix(seconds, 0).UTC() }
+	audience := v.resources
+	if audience == nil {
+		audience = c.itself
+	}
+	return Claims{v.key.Value(), c.issuer.url, c.issuer.DID(v.agent), audience, v.agent, v.tenant, v.jti, v.generation, v.uses, at(v.issued), at(v.notBefore), at(v.expires)}
+}
 
 // NewChecker makes a checker of the tokens of one issuer.
 func NewChecker(issuer Issuer, keys *keyring.Signing) *Checker {
-	return &Checker{issuer: issuer, keys: keys}
+	return &Checker{issuer: issuer, itself: []string{issuer.url}, keys: keys}
 }
 
 // Check returns a token's claims if this issuer signed it with a key that is in force. It does not say that the token's
@@ -55,14 +87,15 @@ func (c *Checker) Check(ctx context.Context, raw string, now time.Time) (Claims,
 	sum := sha256.Sum256([]byte(raw))
 	s := &c.shards[sum[0]%shardCount]
 	if v := s.get(sum); v != nil {
-		err := c.keys.KeyInForce(v.claims.KeyID)
-		if err != nil || !now.Before(v.claims.Expires) {
+		claims := v.claims(c)
+		err := c.InForce(claims)
+		if err != nil || !now.Before(claims.Expires) {
 			s.drop(sum)
 		}
 		if err != nil {
-			return Claims{}, keyProblem(err)
+			return Claims{}, err
 		}
-		return v.claims, nil
+		return claims, nil
 	}
 	t, err := Parse(raw)
 	if err != nil {
@@ -73,7 +106,7 @@ func (c *Checker) Check(ctx context.Context, raw string, now time.Time) (Claims,
 	}
 	t.Claims.KeyID = t.Header.KeyID
 	if now.Before(t.Claims.Expires) {
-		s.put(sum, &verified{t.Claims})
+		s.put(sum, t.Claims.kept())
 	}
 	return t.Claims, nil
 }

@@ -21,6 +21,7 @@ import (
 	"sync"
 	"testing"
 	"time"
+	"unsafe"
 
 	"github.com/avouch-dev/avouch/audit"
 	"github.com/avouch-dev/avouch/internal/id"
@@ -151,12 +152,17 @@ func TestCheck(t *testing.T) {
 	m := newMill(t)
 	want := m.claims(t)
 	token := m.sign(t, want)
-	for _, when := range []string{"first", "remembered"} {
-		got, err := m.check(token)
-		kid := got.KeyID
-		got.KeyID = ""
-		if err != nil || !reflect.DeepEqual(got, want) || kid == "" {
-			t.Errorf("%s: %v, %+v", when, err, got)
+	bound, counted := m.claims(t), m.claims(t)
+	bound.Audience, counted.Audience = []string{"https://api.example.com/a", testIssuer, "b"}, []string{"https://api.example.com/a"}
+	counted.Uses, counted.Generation, counted.NotBefore = 7, 3, counted.NotBefore.Add(time.Minute)
+	for raw, want := range map[string]Claims{token: want, m.sign(t, bound): bound, m.sign(t, counted): counted} {
+		for _, when := range []string{"first", "remembered"} {
+			got, err := m.check(raw)
+			kid := got.KeyID
+			got.KeyID = ""
+			if err != nil || !reflect.DeepEqual(got, want) || kid == "" {
+				t.Errorf("%s: %v, %+v", when, err, got)
+			}
 		}
 	}
 	m.clock.forward(2 * time.Hour)
@@ -166,8 +172,8 @@ func TestCheck(t *testing.T) {
 			t.Errorf("%s: %v; whose it was must be told", when, err)
 		}
 	}
-	if n := m.held(); n != 0 {
-		t.Errorf("%d expired tokens are remembered", n)
+	if n := m.held(); n != 2 {
+		t.Errorf("%d tokens are remembered after one of three was found expired", n)
 	}
 }
 
@@ -350,6 +356,9 @@ func TestCheckerIsNotFooledByMemory(t *testing.T) {
 
 func TestMemoryIsBounded(t *testing.T) {
 	t.Parallel()
+	if n := unsafe.Sizeof(verified{}); n > 128 {
+		t.Errorf("a token that is remembered takes %d bytes", n)
+	}
 	var s shard
 	v := &verified{}
 	for i := range 5 * shardLimit {
