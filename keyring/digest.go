@@ -152,11 +152,12 @@ func (r *Ring) InMemory(t tenantdb.TenantID, tenantVersion uint32) bool {
 
 // PretendRead takes the time of reading a tenant's secret.
 func (r *Ring) PretendRead(ctx context.Context) error {
+	now, mark := r.now(), r.keys.mark()
 	h, err := r.load(ctx, decoy)
 	if err != nil {
 		return fmt.Errorf("keyring.PretendRead: %w", err)
 	}
-	h.key.Clear()
+	r.keys.put(decoy, timed[held]{h, now}, mark) // as one that was read is
 	return nil
 }
 
@@ -164,6 +165,9 @@ func (r *Ring) PretendRead(ctx context.Context) error {
 func (r *Ring) PretendDigest(ctx context.Context, keyID string, h0 [32]byte) error {
 	for range 2 { // once for InMemory and once for KeyDigest
 		r.InMemory(decoy.tenant, decoy.version)
+	}
+	if err := r.Usable(ctx, decoy.tenant); err != nil { // so does KeyDigest
+		return err
 	}
 	err := r.PretendRead(ctx)
 	digest := keyDigest(r.pepper.dummy, r.pepper.versions[r.pepper.newest], tenantdb.TenantID{}, keyID, 0, h0)
