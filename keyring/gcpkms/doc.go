@@ -6,7 +6,7 @@
 //     TestContract.
 //  2. The primary version wraps, and those before it open: TestRotation.
 //  3. What was altered on the way to or from the service is noticed by its checksums, and is an error: TestChecksums.
-//  4. What the service refuses is told from what it cannot answer now: TestRefusals, TestOutages. A server of tokens
+//  4. What the service refuses is told from what it cannot answer now: TestRefusals, TestContract, TestGone. A server of tokens
 //     that hangs holds nobody for longer than the call may take: TestTokenHangs.
 //  5. No credential and no key is in an address or an error, and none goes in clear to another machine: TestSecretsAreNowhereElse,
 //     TestNothingInClear.

@@ -217,6 +217,7 @@ func TestContract(t *testing.T) {
 	wrappertest.Run(t, wrappertest.Kind{
 		Wrapper: s.wrapper(right), Other: other.wrapper(right), Name: "gcpkms", Rotate: set(s.rotate),
 		Disable: set(func() { s.disabled = every }), Enable: set(func() { s.disabled = 0 }),
+		Answer: func(status int) { set(func() { s.status = status })(t) },
 		Hang: func(t *testing.T) {
 			stop := make(chan struct{})
 			set(func() { s.hang = stop })(t)
@@ -320,23 +321,12 @@ func TestNothingInClear(t *testing.T) {
 	}
 }
 
-func TestOutages(t *testing.T) {
+// TestGone: a service that is not there any more is silent.
+func TestGone(t *testing.T) {
 	t.Parallel()
 	s := newService(t)
 	w := s.wrapper(right)
 	k := wrapped(t, w)
-	for _, status := range []int{500, 503, 429} {
-		s.status = status
-		if _, err := w.Unwrap(t.Context(), k, here); !errors.Is(err, keyring.ErrSilent) || errors.Is(err, keyring.ErrSealed) {
-			t.Errorf("%d: %v", status, err)
-		}
-	}
-	s.status = http.StatusTemporaryRedirect
-	if _, err := w.Unwrap(t.Context(), k, here); err == nil {
-		t.Error("a redirection is followed")
-	}
-	s.status = 0
-	opens(t, w, k)
 	s.Close()
 	if _, err := w.Unwrap(t.Context(), k, here); !errors.Is(err, keyring.ErrSilent) {
 		t.Errorf("gone: %v", err)

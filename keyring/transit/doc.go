@@ -6,7 +6,7 @@
 //     data of an AEAD key: TestBinding, TestContract.
 //  2. A newer version of the engine's key wraps, and the older ones open, until the engine says otherwise: TestRotation.
 //  3. What the engine refuses is told from what it cannot answer now, and no key is ever made in place of one that does not open:
-//     TestRefusals, TestOutages.
+//     TestRefusals, TestContract, TestGone.
 //  4. The token is in a header and nowhere else, is renewed before it ends, and is fetched anew where it was revoked: TestTokens,
 //     TestTokenIsNowhereElse. A login that hangs holds nobody for longer than the call may take: TestLoginHangs.
 //  5. It holds signing keys that are never exported: what signs is what was made, and what was not made as it should be is ended:

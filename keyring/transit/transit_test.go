@@ -3,7 +3,6 @@ package transit
 import (
 	"errors"
 	"fmt"
-	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
@@ -77,6 +76,7 @@ func TestContract(t *testing.T) {
 	}
 	wrappertest.Run(t, wrappertest.Kind{
 		Wrapper: w, Other: second, Name: "transit", Rotate: func(*testing.T) { e.Rotate() }, Disable: permit(false), Enable: permit(true),
+		Answer: func(status int) { e.Status = status },
 		Hang: func(t *testing.T) {
 			stop := make(chan struct{})
 			e.Hang = stop
@@ -170,23 +170,12 @@ func TestRefusals(t *testing.T) {
 	}
 }
 
-func TestOutages(t *testing.T) {
+// TestGone: a service that is not there any more is silent.
+func TestGone(t *testing.T) {
 	t.Parallel()
 	e := newEngine(t)
 	w := e.wrapper(root)
 	k := wrapped(t, w)
-	for _, status := range []int{500, 502, 503, 429} {
-		e.Status = status
-		if _, err := w.Unwrap(t.Context(), k, here); !errors.Is(err, keyring.ErrSilent) || errors.Is(err, keyring.ErrSealed) {
-			t.Errorf("%d: %v", status, err)
-		}
-	}
-	e.Status = http.StatusTemporaryRedirect
-	if _, err := w.Unwrap(t.Context(), k, here); err == nil {
-		t.Error("a redirection is followed")
-	}
-	e.Status = 0
-	opens(t, w, k)
 	e.Close()
 	if _, err := w.Unwrap(t.Context(), k, here); !errors.Is(err, keyring.ErrSilent) {
 		t.Errorf("gone: %v", err)

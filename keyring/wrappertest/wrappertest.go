@@ -8,6 +8,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"net/http"
 	"slices"
 	"strings"
 	"testing"
@@ -27,6 +28,8 @@ type Kind struct {
 	Rotate func(t *testing.T)
 	// Disable takes the key away so that it could be given back, which Enable does.
 	Disable, Enable func(t *testing.T)
+	// Answer makes the service, spoken to by HTTP, answer everything with a status; 0 is as it should.
+	Answer func(status int)
 	// Hang makes the service take requests and answer none, for longer than the wrapper waits; it comes last.
 	Hang func(t *testing.T)
 	// Secrets are what no error may hold, beside the keys.
@@ -55,6 +58,7 @@ func Run(t *testing.T, k Kind) {
 	y.names()
 	y.rotates()
 	y.refuses()
+	y.isOut()
 	y.isSilent()
 	y.tellsNothing()
 }
@@ -105,6 +109,24 @@ func (y *try) opensWhatItWraps() {
 	if got, err := y.Wrapper.Unwrap(y.t.Context(), w, y.here); err != nil || !got.Equal(long) {
 		y.t.Errorf("a long one: %v", err)
 	}
+}
+
+// isOut holds that a service which cannot do it now has refused nothing, and that nobody is sent elsewhere with a key.
+func (y *try) isOut() {
+	if y.Answer == nil {
+		return
+	}
+	w := y.wrap()
+	for _, status := range []int{http.StatusInternalServerError, http.StatusBadGateway, http.StatusServiceUnavailable, http.StatusTooManyRequests, http.StatusTemporaryRedirect} {
+		y.Answer(status)
+		_, err := y.Wrapper.Unwrap(y.t.Context(), w, y.here)
+		if silent := errors.Is(err, keyring.ErrSilent); err == nil || errors.Is(err, keyring.ErrSealed) || !silent && status != http.StatusTemporaryRedirect {
+			y.t.Errorf("status %d: %v", status, err)
+		}
+		y.errors = append(y.errors, err)
+	}
+	y.Answer(0)
+	y.opens("what was wrapped before an outage", w)
 }
 
 func (y *try) isBound() {
